@@ -1,0 +1,86 @@
+"""What a target is: a table plus four functions, found through the ``qspinn.backends`` entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from qspinn.errors import BackendError
+from qspinn.calibrate import Calibration
+from qspinn.capabilities import Capabilities
+from qspinn.interp import Trace
+from qspinn.ir import Array, Graph
+from qspinn.memory import Device, Footprint
+from qspinn.plan import Plan
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a target emits: files by relative path, and facts for the manifest."""
+
+    target: str
+    name: str
+    files: Mapping[str, bytes]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One target family. All methods but `run` are pure."""
+
+    name: str
+    capabilities: Capabilities
+    devices: Mapping[str, Device]
+    default_device: str
+    executors: tuple[str, ...]
+    """The ways to run an artifact, the default first: ``host``, ``cortex-m4``, ``lava``..."""
+
+    def plan(self, graph: Graph, calibration: Calibration) -> Plan:
+        """A complete plan with the target's default formats for a canonical float graph."""
+
+    def legalize(self, graph: Graph, *, start: str = "skewed") -> Graph:
+        """Rewrite an integer graph exactly, or raise LegalizeError with every reason."""
+
+    def footprint(self, graph: Graph, device: Device) -> Footprint:
+        """The memory of a legalized graph."""
+
+    def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
+        """The artifact of a legalized graph; writes nothing."""
+
+    def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
+        """Build and run the emitted files in ``folder``, aligned to the reference's steps."""
+
+
+def backends() -> dict[str, Backend]:
+    """Every installed target by name.
+
+    Raises:
+        BackendError: A target does not load; the error names it.
+    """
+    found: dict[str, Backend] = {}
+    for point in entry_points(group="qspinn.backends"):
+        try:
+            backend = point.load()
+        except Exception as error:
+            raise BackendError(f"the target {point.name} ({point.value}) fails: {error}") from error
+        if not isinstance(backend, Backend):
+            raise BackendError(f"{point.value} is no backend")
+        if point.name in found:
+            raise BackendError(f"two targets are called {point.name}")
+        found[point.name] = backend
+    return found
+
+
+def backend(name: str) -> Backend:
+    """The target called ``name``.
+
+    Raises:
+        BackendError: There is none.
+    """
+    known = backends()
+    if name not in known:
+        raise BackendError(f"no target {name!r}", hint=f"one of {', '.join(sorted(known))}")
+    return known[name]

@@ -1,0 +1,130 @@
+"""The plan: how each parameter and state is stored, separate from the graph, as readable text.
+
+A line is ``path  format  rounding  overflow  role``. Paths name nodes of the canonical graph:
+``fc1.weight``, ``lif1.v``, ``lif1.threshold``, ``lif1.decay``. ``lif1.scale`` holds the positive
+factors that multiply everything in the scale group of those neurons before formats apply; one
+number, or one for each channel or neuron, stored exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qspinn.errors import PlanError
+from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
+
+ROLES = ("free", "fixed", "shared", "derived")
+HEAD = "# qspinn plan 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How one parameter or state is stored.
+
+    ``rounding`` is the offline rounding of a constant; of a state the rounding of each store, and
+    of a decay the rounding of its product (its own value is rounded to nearest even).
+    ``role``: free, fixed (by the target), shared (with the state it is compared with) or derived
+    (proved by interval analysis; shown, never read). ``note`` is a comment.
+    """
+
+    fmt: QFormat
+    rounding: Rounding = Rounding.NEAREST_EVEN
+    overflow: Overflow = Overflow.ERROR
+    role: str = "free"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Entries by path, scales by node, and how inputs become spikes.
+
+    Attributes:
+        entries: Formats by path.
+        scales: Factors by neuron node; shape () or (channels,) or the layer's shape, flat.
+        options: ``encode``, ``steps``, ``gain``, ``seed`` and whatever a target adds; words only.
+    """
+
+    entries: Mapping[str, Entry]
+    scales: Mapping[str, FloatArray] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, path: str) -> Entry:
+        try:
+            return self.entries[path]
+        except KeyError:
+            raise PlanError("the plan gives it no format", at=path) from None
+
+    def with_entries(self, changed: Mapping[str, Entry]) -> Plan:
+        """This plan with some entries added or replaced."""
+        return replace(self, entries={**self.entries, **changed})
+
+    def text(self) -> str:
+        """The plan as text; `parse` is the inverse."""
+        lines = [HEAD]
+        lines += [f"option {key} = {value}" for key, value in sorted(self.options.items())]
+        width = max((len(p) for p in (*self.entries, *self.scales)), default=0) + 2
+        owners: dict[str, list[str]] = {}
+        for path, entry in self.entries.items():
+            owners.setdefault(path.rpartition(".")[0], []).append(_line(path, entry, width))
+        for node, factors in self.scales.items():
+            numbers = " ".join(repr(float(x)) for x in np.ravel(factors))
+            owners.setdefault(node, []).insert(0, f"{node + '.scale':<{width + 6}} {numbers}")
+        for rows in owners.values():
+            lines += ["", *rows]
+        return "\n".join(lines) + "\n"
+
+
+def _line(path: str, entry: Entry, width: int) -> str:
+    words = f"{path:<{width}} {entry.fmt!s:<28} {entry.rounding!s:<13} {entry.overflow!s:<9}"
+    note = f"  # {entry.note}" if entry.note else ""
+    return f"{words} {entry.role}{note}".rstrip()
+
+
+def parse(text: str) -> Plan:
+    """Read a plan.
+
+    Raises:
+        PlanError: A line cannot be read; the error gives its number.
+    """
+    entries: dict[str, Entry] = {}
+    scales: dict[str, FloatArray] = {}
+    options: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line, _, note = raw.partition("#")
+        words = line.split()
+        if not words:
+            continue
+        try:
+            if words[0] == "option":
+                key, _, value = line.partition("option")[2].partition("=")
+                options[key.strip()] = value.strip()
+            elif words[0].endswith(".scale"):
+                scales[words[0][: -len(".scale")]] = _factors(words[1:])
+            else:
+                entries[words[0]] = _entry(words[1:], note.strip())
+        except (ValueError, IndexError, PlanError) as error:
+            raise PlanError(f"line {number}: {raw.strip()!r}: {error}") from error
+    return Plan(entries, scales, options)
+
+
+def _factors(words: list[str]) -> FloatArray:
+    factors = np.array([float(w) for w in words])
+    if not factors.size or not (np.isfinite(factors).all() and (factors > 0).all()):
+        raise PlanError("a scale is a positive number")
+    return factors[0].reshape(()) if factors.size == 1 else factors
+
+
+def _entry(words: list[str], note: str) -> Entry:
+    fmt, rounding, overflow, *role = words
+    if role and role[0] not in ROLES:
+        raise PlanError(f"a role is one of {', '.join(ROLES)}")
+    return Entry(
+        QFormat.parse(fmt),
+        Rounding(rounding),
+        Overflow(overflow),
+        role[0] if role else "free",
+        note,
+    )
