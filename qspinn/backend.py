@@ -1,4 +1,4 @@
-"""What a target is: a table plus four functions, found through the ``qspinn.backends`` entry points."""
+"""What a target is: a table plus four functions, found through an entry point."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from qspinn.errors import BackendError
 from qspinn.calibrate import Calibration
 from qspinn.capabilities import Capabilities
+from qspinn.errors import BackendError
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph
 from qspinn.memory import Device, Footprint

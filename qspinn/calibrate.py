@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qspinn.ir import Array, Graph
+from qspinn.interp import run
+from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
+
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,9 @@ class Calibration:
 
     Attributes:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
-        rates: Spikes per step and neuron of each node that sends spikes.
-        inputs: A sample of what each connection reads, (samples, features), to weigh errors by.
-        steps: The number of steps a sample lasts.
+        rates: Events per step and element of what each connection read.
+        inputs: What each connection read, (observations, features), to weigh errors by.
+        steps: The number of steps a sample lasts; None without data.
     """
 
     peaks: Mapping[str, float] = field(default_factory=dict)
@@ -27,9 +30,36 @@ class Calibration:
     steps: int | None = None
 
 
-def observe(graph: Graph, data: Array, keep: int = 256) -> Calibration:
-    """Run the float graph on ``data`` (batch, steps, *shape) and note what its values reach."""
-    from qspinn.interp import observe_states
+def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:
+    """Run the float graph on ``data`` (samples, steps, *shape) and note what its values reach.
 
-    peaks, rates, inputs = observe_states(graph, np.asarray(data, np.float64), keep)
-    return Calibration(peaks, rates, inputs, int(data.shape[1]))
+    Args:
+        graph: A float graph.
+        data: What its input receives, already encoded.
+        keep: About how many observations of each connection's input to keep.
+    """
+    peaks: dict[str, float] = {}
+    seen: dict[str, list[Array]] = {}
+    connections = {node.name for node in graph.nodes if isinstance(node, CONNECTIONS)}
+    every = max(1, data.shape[0] * data.shape[1] // max(keep, 1))
+    calls: dict[str, int] = {}
+
+    def watch(path: str, values: Array) -> None:
+        if path in connections:
+            rows = values.reshape(len(values), -1)
+            offset = calls.get(path, 0)
+            calls[path] = offset + len(rows)
+            seen.setdefault(path, []).append(rows[(-offset) % every :: every].copy())
+        elif "." in path:
+            peaks[path] = max(peaks.get(path, 0.0), float(np.abs(values).max()))
+
+    for first in range(0, len(data), _BATCH):
+        run(graph, data[first : first + _BATCH], watch=watch, record=False)
+    neurons = {node.name for node in graph.of_type(Neuron)}
+    inputs = {name: np.concatenate(rows) for name, rows in seen.items()}
+    return Calibration(
+        peaks={k: v for k, v in peaks.items() if k.rpartition(".")[0] in neurons},
+        rates={name: float((x != 0).mean()) for name, x in inputs.items()},
+        inputs=inputs,
+        steps=int(data.shape[1]),
+    )

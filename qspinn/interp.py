@@ -6,7 +6,7 @@ an import is proved. Every other executor is right exactly when it equals this o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -60,18 +60,23 @@ class Trace:
         return value
 
 
-def run(graph: Graph, data: Array, *, record: bool = True) -> Trace:
+Watch = Callable[[str, Array], None]
+"""Called in a float run with a path and values: what a state stores, what a connection reads."""
+
+
+def run(graph: Graph, data: Array, *, record: bool = True, watch: Watch | None = None) -> Trace:
     """Interpret ``graph`` on a batch.
 
     Args:
         graph: A float or an integer graph.
         data: (batch, steps, *input shape); integers for an integer graph.
         record: Whether to keep the states of every step.
+        watch: Told every value a state stores and a connection reads; for calibration.
 
     Raises:
         QspinnError: The data do not fit the input.
     """
-    machine = _Machine(graph, _checked(graph, data))
+    machine = _Machine(graph, _checked(graph, data), watch)
     states: dict[str, list[Array]] = {}
     outputs: dict[str, list[Array]] = {node.name: [] for node in graph.of_type(Output)}
     for t in range(data.shape[1]):
@@ -109,8 +114,8 @@ def _checked(graph: Graph, data: Array) -> Array:
 class _Machine:
     """The values on all edges, the states and the delay lines, one step at a time."""
 
-    def __init__(self, graph: Graph, data: Array) -> None:
-        self.graph, self.data = graph, data
+    def __init__(self, graph: Graph, data: Array, watch: Watch | None) -> None:
+        self.graph, self.data, self.watch = graph, data, watch
         self.signals = signals(graph)
         self.programs = programs(graph) if graph.is_integer else {}
         self.dtype = np.int64 if graph.is_integer else np.float64
@@ -137,6 +142,8 @@ class _Machine:
                 self.values[node.name] = self.neurons(node, t)
             elif not isinstance(node, Delay):
                 x = self.values[node.inputs[0]]
+                if self.watch:
+                    self.watch(node.name, x)
                 self.values[node.name] = apply(node, x, self.signals[node.inputs[0]])
         for delay in delays:
             self.lines[delay.name].append(self.values[delay.inputs[0]])
@@ -152,7 +159,7 @@ class _Machine:
         if node.name in self.programs:
             after, sent = step_program(self.programs[node.name], leaves, t, node.shape)
         else:
-            after, sent = step_model(node.model, leaves)
+            after, sent = step_model(node.model, leaves, node.name, self.watch)
         full = np.shape(current)
         for name, value in after.items():
             self.states[f"{node.name}.{name}"] = np.broadcast_to(value, full)
@@ -184,8 +191,10 @@ def step_program(
     return {name: values[i] for name, i in program.finals.items()}, values[program.output]
 
 
-def step_model(model: Model, leaves: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
-    """One step of a source list on real numbers."""
+def step_model(
+    model: Model, leaves: Mapping[str, Array], name: str = "", watch: Watch | None = None
+) -> tuple[dict[str, Array], Array]:
+    """One step of a source list on real numbers; ``watch`` sees every store."""
     values: list[Any] = []
     after: dict[str, Array] = {}
     for op in model.ops:
@@ -198,6 +207,8 @@ def step_model(model: Model, leaves: Mapping[str, Array]) -> tuple[dict[str, Arr
             values.append(args[0] * 2.0**-op.value)
         elif op.kind == "store":
             after[op.name] = args[0]
+            if watch:
+                watch(f"{name}.{op.name}", args[0])
             values.append(args[0])
         else:
             values.append(_ELEMENTWISE[op.kind](*args))
@@ -282,10 +293,11 @@ def _biased(y: Array, weight: Param, bias: Param | None, signal: Signal) -> Arra
     if bias is None:
         return y
     b = bias.values.reshape(-1, *([1] * (y.ndim - 2)))
-    if weight.fmt is None or bias.fmt is None:
-        return y + b
-    move = bias.fmt.frac - (weight.fmt.frac + signal.frac)
-    return y * (1 << max(move, 0)) + b * (1 << max(-move, 0))
+    move = 0
+    if weight.fmt is not None and bias.fmt is not None:
+        move = bias.fmt.frac - (weight.fmt.frac + signal.frac)
+    total: Array = y * (1 << max(move, 0)) + b * (1 << max(-move, 0))
+    return total
 
 
 def _windows(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)) -> Array:

@@ -165,7 +165,7 @@ def _is_leak(ops: Ops, op: TypedOp) -> bool:
 
 
 def _monotone(op: TypedOp, x: Interval, counts: Interval) -> Interval:
-    """The span of x - round(x / 2**k), which rises with x for every rounding, and away from zero with k."""
+    """The span of x - round(x / 2**k): it rises with x, and away from zero with k."""
     ends = [
         e - r
         for e in (x.lo, x.hi)

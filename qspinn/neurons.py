@@ -6,6 +6,8 @@ its decay per step, ``u`` the synaptic current and ``current_decay`` its, ``a`` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qspinn.dynamics import Model, Value, maximum, select, trace
@@ -21,96 +23,132 @@ def fires(x: Value, threshold: Value, compare: str) -> Value:
     return x > threshold if compare == ">" else x >= threshold
 
 
-def spiking(
-    *,
-    synapse: str = "",
-    leak: bool = True,
-    bias: bool = False,
-    reset: str = "zero",
-    timing: str = "at_spike",
-    compare: str = ">",
-    refractory: bool = False,
-    max_spikes: int = 1,
-    clamp: bool = False,
-) -> Model:
+@dataclass(frozen=True)
+class Rule:
+    """How a spiking neuron integrates, fires and resets; see `spiking` for the meanings."""
+
+    synapse: str = ""
+    leak: bool = True
+    bias: bool = False
+    reset: str = "zero"
+    timing: str = "at_spike"
+    compare: str = ">"
+    refractory: bool = False
+    max_spikes: int = 1
+    clamp: bool = False
+
+    @property
+    def late(self) -> bool:
+        """Whether a spike resets the membrane in the next step."""
+        return self.timing != "at_spike"
+
+    def names(self) -> tuple[str, str]:
+        """The states and the parameters the rule needs."""
+        states = {"u": self.synapse, "v": True, "fired": self.late, "wait": self.refractory}
+        params = {
+            "current_decay": self.synapse, "decay": self.leak, "bias": self.bias,
+            "threshold": True, "v_reset": self.reset == "value",
+            "refractory": self.refractory, "v_min": self.clamp,
+        }  # fmt: skip
+        return _chosen(states), _chosen(params)
+
+    def after_spike(self, n: Any, v: Value) -> Value | int:
+        """What the membrane potential becomes."""
+        if self.reset == "zero":
+            return 0
+        to: Value = v - n.threshold if self.reset == "subtract" else n.v_reset
+        return to
+
+    def integrate(self, n: Any) -> Value:
+        """The membrane potential before the comparison."""
+        drive = driven(n, self.synapse, bias=self.bias)
+        v = n.v
+        if self.timing == "next_before_decay":
+            v = select(n.fired > 0, self.after_spike(n, v), v)
+        v = n.decay * v if self.leak else v
+        if self.timing == "next_after_decay":
+            v = select(n.fired > 0, self.after_spike(n, v), v)
+        v = v + drive
+        if self.timing == "next_discard":
+            v = select(n.fired > 0, self.after_spike(n, v), v)
+        return v
+
+    def fire_once(self, n: Any) -> None:
+        """Compare, send at most one spike, reset."""
+        v = self.integrate(n)
+        if self.refractory:
+            ready = ~(n.wait > 0)
+            n.v = select(ready, v, n.v)
+            n.s = ready & fires(n.v, n.threshold, self.compare)
+        else:
+            n.v = v
+            n.s = fires(n.v, n.threshold, self.compare)
+        if self.late:
+            n.fired = select(n.s, 1, 0)
+        else:
+            n.v = select(n.s, self.after_spike(n, n.v), n.v)
+        if self.refractory:
+            n.wait = select(n.s, n.refractory, maximum(n.wait - 1, 0))
+
+    def fire_often(self, n: Any) -> None:
+        """Send as many spikes as the threshold goes into the membrane potential."""
+        n.v = self.integrate(n)
+        n.s, left = _divide(n, n.v, self.max_spikes, self.compare)
+        rest = left if self.reset == "subtract" else select(n.s > 0, self.after_spike(n, left), n.v)
+        n.v = rest
+
+
+def _chosen(names: Mapping[str, object]) -> str:
+    return " ".join(name for name, used in names.items() if used)
+
+
+def driven(n: Any, synapse: str, *, bias: bool) -> Value:
+    """What enters the membrane in this step; the synaptic current is updated first."""
+    drive: Value = n.a
+    if synapse:
+        before = n.u
+        n.u = n.current_decay * n.u + n.a
+        drive = n.u if synapse == "new" else before
+    return drive + n.bias if bias else drive
+
+
+def spiking(**options: Any) -> Model:
     """A leaky or plain integrate-and-fire neuron, with or without a synaptic current.
 
     Args:
-        synapse: "" (the input enters the membrane), "new" or "old" (which synaptic current does).
-        leak: Whether the membrane decays by ``decay``.
-        bias: Whether the membrane receives ``bias`` each step.
-        reset: "zero", "subtract" (the threshold) or "value" (to ``v_reset``).
-        timing: "at_spike"; or in the next step "next_before_decay", "next_after_decay" (only what
-            was left of the old potential is reset), "next_discard" (that step's input goes too).
-        compare: ">" or ">=".
-        refractory: Whether the membrane is held for ``refractory`` steps after a spike.
-        max_spikes: The most spikes in a step, 2**b - 1; they are sent as a count.
-        clamp: Whether the membrane is kept at or above ``v_min``.
+        options: The fields of `Rule`.
+            ``synapse``: "" (the input enters the membrane), "new" or "old" (which synaptic
+            current does). ``leak``: the membrane decays by ``decay``. ``bias``: it receives
+            ``bias`` each step. ``reset``: "zero", "subtract" (the threshold) or "value" (to
+            ``v_reset``). ``timing``: "at_spike"; or in the next step "next_before_decay",
+            "next_after_decay" (only what was left of the old potential is reset) or
+            "next_discard" (that step's input goes too). ``compare``: ">" or ">=".
+            ``refractory``: the membrane is held for ``refractory`` steps after a spike.
+            ``max_spikes``: the most spikes in a step, 2**b - 1, sent as a count.
+            ``clamp``: the membrane is kept at or above ``v_min``.
 
     Raises:
         VerifyError: The options contradict each other.
     """
-    _check(synapse, reset, timing, compare, refractory, max_spikes)
-    late = timing != "at_spike"
-    used = {
-        "current_decay": bool(synapse), "decay": leak, "bias": bias, "threshold": True,
-        "v_reset": reset == "value", "refractory": refractory, "v_min": clamp,
-    }  # fmt: skip
-    states = {"u": bool(synapse), "v": True, "fired": late, "wait": refractory}
-
-    def target(n: Any, v: Value) -> Value | int:
-        if reset == "zero":
-            return 0
-        to: Value = v - n.threshold if reset == "subtract" else n.v_reset
-        return to
-
-    def integrate(n: Any) -> Value:
-        drive = n.a
-        if synapse:
-            before = n.u
-            n.u = n.current_decay * n.u + n.a
-            drive = n.u if synapse == "new" else before
-        if bias:
-            drive = drive + n.bias
-        v = n.v
-        if timing == "next_before_decay":
-            v = select(n.fired > 0, target(n, v), v)
-        v = n.decay * v if leak else v
-        if timing == "next_after_decay":
-            v = select(n.fired > 0, target(n, v), v)
-        v = v + drive
-        return select(n.fired > 0, target(n, v), v) if timing == "next_discard" else v
+    rule = Rule(**options)
+    _check(rule)
 
     def body(n: Any) -> None:
-        v = integrate(n)
-        if refractory:
-            ready = ~(n.wait > 0)
-            n.v = select(ready, v, n.v)
+        if rule.max_spikes > 1:
+            rule.fire_often(n)
         else:
-            n.v = v
-        if max_spikes > 1:
-            count, left = _divide(n, n.v, max_spikes, compare)
-            n.s = count
-            n.v = left if reset == "subtract" else select(count > 0, target(n, left), n.v)
-        else:
-            crossed = fires(n.v, n.threshold, compare)
-            n.s = ready & crossed if refractory else crossed
-            if not late:
-                n.v = select(n.s, target(n, n.v), n.v)
-        if late:
-            n.fired = select(n.s, 1, 0)
-        if clamp:
+            rule.fire_once(n)
+        if rule.clamp:
             n.v = maximum(n.v, n.v_min)
-        if refractory:
-            n.wait = select(n.s, n.refractory, maximum(n.wait - 1, 0))
 
+    states, params = rule.names()
     return trace(
         body,
-        name=("Cuba" if synapse else "") + ("LIF" if leak else "IF"),
-        states=" ".join(k for k, on in states.items() if on),
-        params=" ".join(k for k, on in used.items() if on),
-        sends="count" if max_spikes > 1 else "spike",
-        max_out=max_spikes,
+        name=("Cuba" if rule.synapse else "") + ("LIF" if rule.leak else "IF"),
+        states=states,
+        params=params,
+        sends="count" if rule.max_spikes > 1 else "spike",
+        max_out=rule.max_spikes,
     )
 
 
@@ -132,36 +170,29 @@ def _divide(n: Any, v: Value, most: int, compare: str) -> tuple[Value, Value]:
     return count, v
 
 
-def _check(
-    synapse: str, reset: str, timing: str, compare: str, refractory: bool, max_spikes: int
-) -> None:
+def _check(rule: Rule) -> None:
     for value, allowed in (
-        (synapse, ("", "new", "old")), (reset, RESETS), (timing, TIMINGS), (compare, COMPARES),
+        (rule.synapse, ("", "new", "old")), (rule.reset, RESETS), (rule.timing, TIMINGS),
+        (rule.compare, COMPARES),
     ):  # fmt: skip
         if value not in allowed:
             raise VerifyError(f"{value!r} is none of {', '.join(map(repr, allowed))}")
-    if max_spikes < 1 or max_spikes & (max_spikes + 1):
-        raise VerifyError(f"max_spikes is 1, 3, 7, 15, ..., not {max_spikes}")
-    if timing != "at_spike" and (refractory or max_spikes > 1):
+    most = rule.max_spikes
+    if most < 1 or most & (most + 1):
+        raise VerifyError(f"max_spikes is 1, 3, 7, 15, ..., not {most}")
+    if rule.late and (rule.refractory or most > 1):
         raise VerifyError("a late reset allows neither refractory steps nor several spikes")
-    if refractory and max_spikes > 1:
+    if rule.refractory and most > 1:
         raise VerifyError("a refractory neuron sends at most one spike a step")
-    if timing == "next_discard" and reset == "subtract":
+    if rule.timing == "next_discard" and rule.reset == "subtract":
         raise VerifyError("a subtracting reset has nothing to discard")
 
 
 def integrator(*, synapse: str = "", leak: bool = True, bias: bool = False) -> Model:
     """A neuron that never fires and sends its membrane potential: NIR's LI, CubaLI or I."""
-    used = {"current_decay": bool(synapse), "decay": leak, "bias": bias}
 
     def body(n: Any) -> None:
-        drive = n.a
-        if synapse:
-            before = n.u
-            n.u = n.current_decay * n.u + n.a
-            drive = n.u if synapse == "new" else before
-        if bias:
-            drive = drive + n.bias
+        drive = driven(n, synapse, bias=bias)
         n.v = n.decay * n.v + drive if leak else n.v + drive
         n.y = n.v
 
@@ -169,7 +200,7 @@ def integrator(*, synapse: str = "", leak: bool = True, bias: bool = False) -> M
         body,
         name=("Cuba" if synapse else "") + ("LI" if leak else "I"),
         states="u v" if synapse else "v",
-        params=" ".join(k for k, on in used.items() if on),
+        params=_chosen({"current_decay": synapse, "decay": leak, "bias": bias}),
         out="y",
         sends="current",
     )
