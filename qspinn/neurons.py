@@ -62,7 +62,7 @@ class Rule:
     def integrate(self, n: Any) -> Value:
         """The membrane potential before the comparison."""
         drive = driven(n, self.synapse, bias=self.bias)
-        v = n.v
+        v: Value = n.v
         if self.timing == "next_before_decay":
             v = select(n.fired > 0, self.after_spike(n, v), v)
         v = n.decay * v if self.leak else v

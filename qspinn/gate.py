@@ -1,0 +1,75 @@
+"""The gate for CI: budgets, accuracy and bit equality, each a check with a verdict."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from qspinn.memory import Footprint, excesses
+from qspinn.stats import Estimate
+from qspinn.validate import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question and its answer; ``detail`` says what fills a budget, or what differed."""
+
+    group: str
+    name: str
+    passed: bool
+    measured: str
+    limit: str
+    detail: str = ""
+
+
+def budget_checks(footprint: Footprint, budget: Mapping[str, int]) -> list[Check]:
+    """One check for each region of the budget."""
+    used = footprint.regions()
+    over = {excess.region: excess for excess in excesses(footprint, budget)}
+    checks = []
+    for region, limit in budget.items():
+        lines = over[region].lines if region in over else ()
+        detail = "   ".join(f"{line.kind} {line.owner} {line.bytes}" for line in lines[:8])
+        measured = f"{used.get(region, 0)} B"
+        checks.append(Check("budget", region, region not in over, measured, f"{limit} B", detail))
+    return checks
+
+
+def equality_check(verdict: Verdict) -> Check:
+    """Whether an executor equalled the reference."""
+    detail = "" if verdict.mismatch is None else str(verdict.mismatch)
+    measured = f"{verdict.values} values, {verdict.samples} samples x {verdict.steps} steps"
+    passed = verdict.mismatch is None
+    return Check("bit equality", verdict.executor, passed, measured, "all equal", detail)
+
+
+def drop_check(drop: Estimate, limit: float) -> Check:
+    """Whether quantization costs at most ``limit`` of accuracy on the report part."""
+    passed = -drop.value <= limit
+    measured = f"{-100 * drop.value:+.2f} pt [{-100 * drop.high:+.2f}, {-100 * drop.low:+.2f}]"
+    return Check("accuracy", "drop", passed, measured, f"{100 * limit:.2f} pt")
+
+
+def as_json(name: str, checks: Sequence[Check]) -> dict[str, object]:
+    """The checks as plain data."""
+    passed = all(check.passed for check in checks)
+    return {"artifact": name, "passed": passed, "checks": [asdict(c) for c in checks]}
+
+
+def as_junit(name: str, checks: Sequence[Check]) -> bytes:
+    """The checks as a JUnit document: a test case each."""
+    failures = str(sum(not c.passed for c in checks))
+    totals = {"tests": str(len(checks)), "failures": failures, "errors": "0"}
+    root = ET.Element("testsuites", {"name": "qspinn", **totals})
+    suite = ET.SubElement(root, "testsuite", {"name": name, **totals, "skipped": "0", "time": "0"})
+    for check in checks:
+        where = {"classname": f"qspinn.{check.group.replace(' ', '_')}", "name": check.name}
+        case = ET.SubElement(suite, "testcase", {**where, "time": "0"})
+        if not check.passed:
+            message = f"{check.measured}, limit {check.limit}"
+            failure = ET.SubElement(case, "failure", {"message": message, "type": check.group})
+            failure.text = check.detail
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document

@@ -1,0 +1,1 @@
+"""Passes: plain functions from graph to graph, one file each."""

@@ -1,0 +1,297 @@
+"""Canonicalize: one form for everything a float graph can say in several ways.
+
+Gains move forward into the weights they meet, averages become sums, every neuron is fed by a
+connection, and a reset to a value becomes a reset to zero of the shifted membrane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qspinn.errors import VerifyError, located
+from qspinn.ir import (
+    CONNECTIONS,
+    Array,
+    AvgPool2d,
+    Conv1d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Graph,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Node,
+    Output,
+    Param,
+    Scale,
+    State,
+    SumPool2d,
+)
+from qspinn.neurons import spiking
+from qspinn.signals import signals
+
+
+def canonicalize(graph: Graph) -> Graph:
+    """Return a graph of the same behaviour in canonical form; it must be float."""
+    for step in (
+        _without_unread,  # first: what nobody reads needs no meaning
+        _means_to_sums,  # before the gains move: it makes gains
+        _compose_linear,
+        _scales_into_weights,
+        _connect_neurons,  # after the scales: whatever still feeds spikes to neurons
+        _zero_reset,
+    ):
+        graph = step(graph)
+    return graph
+
+
+def _without_unread(graph: Graph) -> Graph:
+    wanted: set[str] = set()
+    ahead = [node.name for node in graph.of_type(Output)]
+    while ahead:
+        name = ahead.pop()
+        if name not in wanted:
+            wanted.add(name)
+            ahead += graph[name].inputs
+    kept = tuple(n for n in graph.nodes if n.name in wanted or isinstance(n, Input))
+    return replace(graph, nodes=kept)
+
+
+def _means_to_sums(graph: Graph) -> Graph:
+    """An average is a sum and a gain of one over the window's size (zero padding counted)."""
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    taken = set(graph.by_name)
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs))
+        if not isinstance(node, AvgPool2d):
+            nodes.append(node)
+            continue
+        gain = _fresh(f"{node.name}_gain", taken)
+        size = node.kernel[0] * node.kernel[1]
+        nodes.append(
+            SumPool2d(
+                name=node.name, inputs=node.inputs, kernel=node.kernel, stride=node.stride,
+                padding=node.padding,
+            )
+        )  # fmt: skip
+        nodes.append(Scale(name=gain, inputs=(node.name,), scale=Param(np.array(1.0 / size))))
+        renamed[node.name] = gain
+    return _redirected_delays(replace(graph, nodes=tuple(nodes)), renamed)
+
+
+def _redirected_delays(graph: Graph, renamed: dict[str, str]) -> Graph:
+    """A delay may read a node that was renamed after it."""
+
+    def redirect(node: Node) -> Node:
+        if not isinstance(node, Delay):
+            return node
+        return replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs))
+
+    return graph.map(redirect)
+
+
+def _compose_linear(graph: Graph) -> Graph:
+    """Two linear maps in a row are one; its name is that of the second."""
+    for node in graph.of_type(Linear):
+        first = graph.by_name.get(node.inputs[0])
+        if isinstance(first, Linear) and len(graph.users(first.name)) == 1:
+            w = node.weight.values @ first.weight.values
+            b = _bias(node.bias, w.shape[0])
+            if first.bias is not None:
+                b = b + node.weight.values @ first.bias.values
+            joined = replace(
+                node, inputs=first.inputs, weight=Param(w), bias=Param(b) if b.any() else None
+            )
+            nodes = (joined if n is node else n for n in graph.nodes if n is not first)
+            return _compose_linear(replace(graph, nodes=tuple(nodes)))
+    return graph
+
+
+def _bias(bias: Param | None, size: int) -> Array:
+    return np.zeros(size) if bias is None else bias.values
+
+
+def _scales_into_weights(graph: Graph) -> Graph:
+    """Fold each scale into the connection before or after it, where one can take it."""
+    for node in graph.of_type(Scale):
+        source = graph[node.inputs[0]]
+        users = graph.users(node.name)
+        if isinstance(source, CONNECTIONS) and len(graph.users(source.name)) == 1:
+            merged = _after(source, node.scale.values)
+            if merged is not None:
+                return _scales_into_weights(_absorbed(graph, node, {source.name: merged}))
+        targets = _forward(graph, node, users)
+        if targets is not None:
+            return _scales_into_weights(_absorbed(graph, node, targets))
+    return graph
+
+
+def _absorbed(graph: Graph, scale: Scale, changed: dict[str, Node]) -> Graph:
+    nodes = []
+    for node in graph.nodes:
+        if node is scale:
+            continue
+        node = changed.get(node.name, node)
+        inputs = tuple(scale.inputs[0] if i == scale.name else i for i in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _after(source: Node, gain: Array) -> Node | None:
+    """``source`` with its output scaled by ``gain``; None if the gain varies within a channel."""
+    if isinstance(source, Scale):
+        return replace(source, scale=Param(source.scale.values * gain))
+    assert isinstance(source, (Linear, Conv1d, Conv2d)), "the connections"
+    rank = source.weight.values.ndim
+    per_out = _per_channel(gain, rank - 1)
+    if per_out is None:
+        return None
+    weight = source.weight.values * per_out.reshape(-1, *([1] * (rank - 1)))
+    bias = None if source.bias is None else Param(source.bias.values * per_out)
+    return replace(source, weight=Param(weight), bias=bias)
+
+
+def _per_channel(gain: Array, rank: int) -> Array | None:
+    if gain.size == 1:
+        return gain.reshape(1)
+    shaped = gain.reshape((1,) * (rank - gain.ndim) + gain.shape)
+    flat = shaped.reshape(shaped.shape[0], -1)
+    return flat[:, 0] if (flat == flat[:, :1]).all() else None
+
+
+def _forward(graph: Graph, scale: Scale, users: tuple[Node, ...]) -> dict[str, Node] | None:
+    """The connections that read the scaled signal, with the gain in their weights."""
+    gain = scale.scale.values
+    changed: dict[str, Node] = {}
+    for user in users:
+        if isinstance(user, (SumPool2d, Flatten)) and gain.size == 1:
+            deeper = _forward(graph, scale, graph.users(user.name))
+            if deeper is None:
+                return None
+            changed |= deeper
+        elif isinstance(user, Scale):
+            changed[user.name] = replace(user, scale=Param(user.scale.values * gain))
+        elif isinstance(user, Linear):
+            size = user.weight.values.shape[1]
+            full = np.broadcast_to(gain, _flat_shape(gain, size)).reshape(-1)
+            if full.size not in (1, size):
+                return None
+            changed[user.name] = replace(user, weight=Param(user.weight.values * full))
+        elif isinstance(user, (Conv1d, Conv2d)) and gain.size == 1:
+            changed[user.name] = replace(user, weight=Param(user.weight.values * gain.item()))
+        else:
+            return None
+    return changed or None
+
+
+def _flat_shape(gain: Array, size: int) -> tuple[int, ...]:
+    return gain.shape if gain.size in (1, size) else (1,)
+
+
+def _connect_neurons(graph: Graph) -> Graph:
+    """Feed neurons through a connection, a scale of one where a file has none."""
+    kinds = signals(graph)
+    nodes: list[Node] = []
+    taken = set(graph.by_name)
+    for node in graph.nodes:
+        if isinstance(node, Neuron):
+            inputs = []
+            for source in node.inputs:
+                if isinstance(graph[source], CONNECTIONS):
+                    inputs.append(source)
+                    continue
+                if kinds[source].kind == "current" and not isinstance(graph[source], Input):
+                    _refuse_current(graph[source], node)
+                name = _fresh(f"{node.name}_in", taken)
+                nodes.append(Scale(name=name, inputs=(source,), scale=Param(np.array(1.0))))
+                inputs.append(name)
+            node = replace(node, inputs=tuple(inputs))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _refuse_current(source: Node, node: Neuron) -> None:
+    if isinstance(source, (Flatten, SumPool2d, MaxPool2d, Delay)):
+        with located(node.name):
+            raise VerifyError(
+                f"is fed by {source.name}, a {type(source).__name__} of currents",
+                hint="put the neurons before it, or fold it into the weights",
+            )
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    candidate, n = name, 1
+    while candidate in taken:
+        n += 1
+        candidate = f"{name}{n}"
+    taken.add(candidate)
+    return candidate
+
+
+def _zero_reset(graph: Graph) -> Graph:
+    """Substitute w = v - v_reset, so that a reset to a value is a reset to zero.
+
+    Every use of v moves along: the threshold and the clamp by v_reset, the membrane's bias by
+    (1 - decay) v_reset, the initial state by v_reset.
+    """
+    return graph.map(lambda node: _shifted(node) if isinstance(node, Neuron) else node)
+
+
+def _shifted(node: Neuron) -> Neuron:
+    if "v_reset" not in node.values:
+        return node
+    r = node.values["v_reset"].values
+    values = {k: v for k, v in node.values.items() if k != "v_reset"}
+    decay = values["decay"].values if "decay" in values else np.ones(())
+    old = values["bias"].values if "bias" in values else np.zeros(())
+    bias = old - (1.0 - decay) * r
+    for name in ("threshold", "v_min"):
+        if name in values:
+            values[name] = Param(values[name].values - r)
+    if np.any(bias):
+        values["bias"] = Param(bias)
+    else:
+        values.pop("bias", None)
+    start = node.states["v"]
+    states = {**node.states, "v": State(Param(start.init.values - r))}
+    model = spiking(**{**rule_of(node), "reset": "zero", "bias": "bias" in values})
+    ordered = {name: values[name] for name in model.params}
+    return replace(node, model=model, values=ordered, states=states)
+
+
+def rule_of(node: Neuron) -> dict[str, object]:
+    """The options of `neurons.spiking` whose list equals this node's model.
+
+    Raises:
+        VerifyError: The model is none of the standard ones.
+    """
+    for options in _rules(node):
+        if spiking(**options).ops == node.model.ops:
+            return options
+    with located(node.name):
+        raise VerifyError(f"{node.model.name} with a reset to a value is no standard model")
+
+
+def _rules(node: Neuron) -> list[dict[str, object]]:
+    names = set(node.values)
+    fixed = {
+        "leak": "decay" in names, "bias": "bias" in names, "refractory": "refractory" in names,
+        "clamp": "v_min" in names, "max_spikes": node.model.max_out,
+    }  # fmt: skip
+    resets = ("value",) if "v_reset" in names else ("zero", "subtract")
+    synapses = ("new", "old") if "u" in node.states else ("",)
+    late = "fired" in node.states
+    timings = ("next_before_decay", "next_after_decay", "next_discard") if late else ("at_spike",)
+    return [
+        {**fixed, "reset": r, "synapse": s, "timing": t, "compare": c}
+        for r in resets
+        for s in synapses
+        for t in timings
+        for c in (">", ">=")
+        if not (t == "next_discard" and r == "subtract")
+    ]

@@ -1,0 +1,170 @@
+"""Quantize: apply a plan to a canonical float graph. All approximation in qspinn happens here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qspinn.errors import PlanError, QuantizeError, located
+from qspinn.fixed import FloatArray, Overflow, text_key, to_int
+from qspinn.ir import CONNECTIONS, Array, Graph, Input, Linear, Neuron, Node, Param, State
+from qspinn.plan import Entry, Plan
+
+_NAMES = {"scale": "weight"}
+"""A one-to-one connection's ``scale`` is called weight in plans: ``.scale`` means the factor."""
+
+
+def quantize(graph: Graph, plan: Plan) -> Graph:
+    """Return ``graph`` in integers.
+
+    Everything in the scale group of a neuron (weights and biases of all its connections,
+    threshold, states...) is multiplied by the plan's scale and then rounded to its format.
+
+    Raises:
+        PlanError: The plan lacks an entry, or names something the graph has not.
+        QuantizeError: A value does not fit its format and may not saturate.
+    """
+    _refuse_unknown(graph, plan)
+    seed = int(plan.options.get("seed", "0"))
+    return graph.map(lambda node: _node(graph, node, plan, seed))
+
+
+def paths(graph: Graph) -> dict[str, str]:
+    """Every path a plan for ``graph`` needs, with what it is: weight, bias, state, constant..."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input) and node.kind == "current":
+            found[f"{node.path}.value"] = "input"
+        elif isinstance(node, CONNECTIONS):
+            for name in node.params():
+                found[path_of(node, name)] = _NAMES.get(name, name)
+        elif isinstance(node, Neuron):
+            for name in node.values:
+                kind = "coefficient" if name in node.model.coefficients else "constant"
+                found[f"{node.path}.{name}"] = kind
+            for name in node.states:
+                found[f"{node.path}.{name}"] = "state"
+    return found
+
+
+def path_of(node: Node, name: str) -> str:
+    """The plan path of a connection's parameter."""
+    return f"{node.path}.{_NAMES.get(name, name)}"
+
+
+def scale_of(plan: Plan, node: Neuron) -> FloatArray:
+    """The factors of a neuron node, broadcasting to its shape.
+
+    Raises:
+        PlanError: Their number is neither 1, nor the channels', nor the neurons'.
+    """
+    factors = plan.scales.get(node.path, np.ones(()))
+    size = int(np.prod(node.shape))
+    if factors.size == 1:
+        return factors.reshape(())
+    if factors.size == size:
+        return factors.reshape(node.shape)
+    if factors.size == node.shape[0]:
+        return factors.reshape(-1, *([1] * (len(node.shape) - 1)))
+    raise PlanError(
+        f"{factors.size} scales for {size} neurons in {node.shape[0]} channels",
+        at=f"{node.path}.scale",
+    )
+
+
+def _refuse_unknown(graph: Graph, plan: Plan) -> None:
+    known = paths(graph)
+    read = {path for path, entry in plan.entries.items() if entry.role != "derived"}
+    if extra := sorted(read - known.keys()):
+        raise PlanError(f"the plan names {extra[0]}, which {graph.name} has not",
+                        hint=f"it has {', '.join(sorted(known)[:12])}")  # fmt: skip
+    neurons = {node.path for node in graph.of_type(Neuron)}
+    if extra := sorted(plan.scales.keys() - neurons):
+        raise PlanError(f"the plan scales {extra[0]}, which is no neuron node of {graph.name}")
+
+
+def _node(graph: Graph, node: Node, plan: Plan, seed: int) -> Node:
+    if isinstance(node, Input) and node.kind == "current":
+        return replace(node, fmt=plan[f"{node.path}.value"].fmt)
+    if isinstance(node, CONNECTIONS):
+        factor = _factor(graph, node, plan)
+        changed = {
+            name: _constant(path_of(node, name), param, _along(factor, node, name), plan, seed)
+            for name, param in node.params().items()
+        }
+        return node.with_params(changed)
+    return _neurons(node, plan, seed) if isinstance(node, Neuron) else node
+
+
+def _factor(graph: Graph, node: Node, plan: Plan) -> FloatArray:
+    """The scale of the neurons a connection feeds, as (channels or outputs, 1, ...)."""
+    targets = [user for user in graph.users(node.name) if isinstance(user, Neuron)]
+    with located(node.path):
+        if not targets:
+            raise QuantizeError("feeds no neuron, so nothing gives its weights a scale")
+        factors = [scale_of(plan, target) for target in targets]
+        if any(not np.array_equal(factors[0], f) for f in factors[1:]):
+            names = ", ".join(t.name for t in targets)
+            raise PlanError(f"feeds {names}, which have different scales")
+    return factors[0]
+
+
+def _along(factor: FloatArray, node: Node, name: str) -> FloatArray:
+    """The factor in the layout of a connection's parameter."""
+    if factor.ndim == 0 or name == "scale":
+        return factor
+    if name == "bias":
+        return _per_output(factor, node)
+    weight: Array = node.params()["weight"].values
+    return _per_output(factor, node).reshape(-1, *([1] * (weight.ndim - 1)))
+
+
+def _per_output(factor: FloatArray, node: Node) -> FloatArray:
+    if isinstance(node, Linear):
+        return factor.reshape(-1)
+    if factor.size != factor.shape[0]:
+        with located(node.path):
+            raise PlanError("a convolution's weights are shared: scale per layer or channel")
+    return factor.reshape(-1)
+
+
+def _constant(path: str, param: Param, factor: FloatArray, plan: Plan, seed: int) -> Param:
+    entry = plan[path]
+    with located(path):
+        values = to_int(
+            param.values * factor, entry.fmt, entry.rounding, entry.overflow, text_key(path, seed)
+        )
+    return Param(values, entry.fmt)
+
+
+def _neurons(node: Neuron, plan: Plan, seed: int) -> Neuron:
+    factor = scale_of(plan, node)
+    one = np.ones(())
+    values: dict[str, Param] = {}
+    for name, param in node.values.items():
+        path = f"{node.path}.{name}"
+        if name in node.model.coefficients:
+            values[name] = _coefficient(path, param, plan[path])
+        else:
+            scaled = factor if name in node.model.scaled else one
+            values[name] = _constant(path, param, scaled, plan, seed)
+    states = {
+        name: _state(f"{node.path}.{name}", state, plan,
+                     factor if name in node.model.scaled else one)
+        for name, state in node.states.items()
+    }  # fmt: skip
+    return replace(node, values=values, states=states)
+
+
+def _coefficient(path: str, param: Param, entry: Entry) -> Param:
+    """A decay is rounded to nearest; the entry's rounding is that of its products."""
+    with located(path):
+        return Param(to_int(param.values, entry.fmt), entry.fmt, entry.rounding)
+
+
+def _state(path: str, state: State, plan: Plan, factor: FloatArray) -> State:
+    entry = plan[path]
+    with located(path):
+        start = to_int(state.init.values * factor, entry.fmt, overflow=Overflow.SATURATE)
+    return State(Param(start, entry.fmt), entry.fmt, entry.rounding, entry.overflow)

@@ -1,0 +1,138 @@
+"""Choosing a plan's numbers: scales that fill the weights' format, points that fill the states'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qspinn.calibrate import Calibration
+from qspinn.fixed import FloatArray, QFormat, Rounding
+from qspinn.ir import Array, Graph, Linear, Neuron, Node
+from qspinn.plan import Entry
+
+METHODS = ("max", "percentile", "error")
+
+_PERCENTILE = 99.9
+_CLIPS = np.linspace(1.0, 0.5, 26)
+
+
+def connections_of(graph: Graph, neuron: Neuron) -> tuple[Node, ...]:
+    """The connections that feed a neuron node."""
+    return tuple(graph[name] for name in neuron.inputs)
+
+
+def weight(connection: Node) -> Array:
+    """A connection's weights as rows, one for each output channel or neuron."""
+    params = connection.params()
+    values = params["weight"].values if "weight" in params else params["scale"].values
+    return values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
+
+
+def choose_scale(
+    graph: Graph,
+    neuron: Neuron,
+    calibration: Calibration,
+    *,
+    top: int,
+    method: str = "error",
+    group: str = "layer",
+) -> FloatArray:
+    """The factor that makes the weights fill the integers up to ``top``.
+
+    Args:
+        graph: A canonical float graph.
+        neuron: The node whose connections share the factor.
+        calibration: What the connections read, for ``error``.
+        top: The largest integer of the weights' format.
+        method: ``max`` (nothing clips), ``percentile`` (99.9 % of the weights fit) or ``error``
+            (of 26 clipping points the one whose input current differs least on the calibration
+            data, in the mean square).
+        group: ``layer``, or ``channel``: a factor for each output channel or neuron.
+
+    With several connections the smallest range counts: wider ones get an exponent of their own.
+    """
+    rows = [weight(c) for c in connections_of(graph, neuron)]
+    reach = np.array([np.abs(r).max() for r in rows])
+    if not reach.any():
+        return np.ones(())
+    chosen = int(np.argmin(np.where(reach > 0, reach, np.inf)))
+    connection = connections_of(graph, neuron)[chosen]
+    if group == "channel" and len(rows) == 1 and len(rows[0]) in (neuron.shape[0],):
+        limits = np.abs(rows[0]).max(1)
+        limits = np.where(limits > 0, limits, limits.max())
+    else:
+        limits = np.array([reach[chosen]])
+    clip = _clip(connection, rows[chosen], limits, calibration, top, method)
+    factors: FloatArray = top / (limits * clip)
+    return factors[0].reshape(()) if factors.size == 1 else factors
+
+
+def _clip(
+    connection: Node, rows: Array, limits: Array, calibration: Calibration, top: int, method: str
+) -> float:
+    if method == "max":
+        return 1.0
+    if method == "percentile":
+        return float(min(1.0, np.percentile(np.abs(rows) / limits[:, None], _PERCENTILE)))
+    seen = calibration.inputs.get(connection.name)
+    errors = [_error(connection, rows, limits * c, seen, top) for c in _CLIPS]
+    return float(_CLIPS[int(np.argmin(errors))])
+
+
+def _error(connection: Node, rows: Array, limits: Array, seen: Array | None, top: int) -> float:
+    factor = (top / limits)[:, None]
+    wrong = np.clip(np.rint(rows * factor), -top - 1, top) / factor - rows
+    if isinstance(connection, Linear) and seen is not None:
+        wrong = seen @ wrong.T
+    return float((wrong**2).mean())
+
+
+def exponent(connection: Node, factor: FloatArray, top: int) -> int:
+    """How many times the weights must be halved, beyond ``factor``, to fit ``top``."""
+    rows = weight(connection)
+    factors = factor.reshape(-1, 1) if factor.size == len(rows) else factor.reshape(-1)[0]
+    reach = float(np.abs(rows * factors).max())
+    return max(0, int(np.ceil(np.log2(max(reach, 1e-300) / (top + 0.5)))))
+
+
+def point(reach: float, top: int, most: int) -> int:
+    """The finest binary point, at most ``most``, at which ``reach`` stays within ``top``."""
+    if reach <= 0:
+        return most
+    return min(most, int(np.floor(np.log2(top / reach))))
+
+
+def reach_of(neuron: Neuron, state: str, factor: FloatArray, calibration: Calibration) -> float:
+    """The largest magnitude a state needs to hold, in scaled units.
+
+    Observed on the calibration data where there are any, and never less than the threshold.
+    """
+    name = f"{neuron.name}.{state}"
+    peak = calibration.peaks.get(name, 0.0)
+    start = float(np.abs(neuron.states[state].init.values).max())
+    theta = neuron.values.get("threshold")
+    floor = 0.0 if theta is None or state != "v" else float(np.abs(theta.values).max())
+    return max(peak, start, floor) * float(factor.max())
+
+
+def counter_entry(neuron: Neuron, state: str) -> Entry:
+    """The format of a state outside the scale group: the last spike, or the refractory counter."""
+    most = 1 if state == "fired" else int(np.max(neuron.values["refractory"].values))
+    return _unsigned(most, Rounding.FLOOR)
+
+
+def constant_entry(neuron: Neuron, name: str) -> Entry:
+    """The format of a whole-number parameter outside the scale group."""
+    return _unsigned(int(np.max(neuron.values[name].values)), Rounding.NEAREST_EVEN)
+
+
+def _unsigned(most: int, rounding: Rounding) -> Entry:
+    fmt = QFormat(max(1, most.bit_length()), 0, signed=False)
+    return Entry(fmt, rounding, role="fixed")
+
+
+def in_graph_order(entries: Mapping[str, Entry], graph: Graph) -> dict[str, Entry]:
+    """The entries in the order of the graph's nodes, so that a plan reads like its network."""
+    order = {node.path: i for i, node in enumerate(graph.nodes)}
+    return dict(sorted(entries.items(), key=lambda item: order[item[0].rpartition(".")[0]]))
