@@ -1,0 +1,61 @@
+# The targets that people and CI use; each brings the environment up to date first.
+
+PYTHON ?= python3
+# Named by nobody, the interpreter of an environment that already stands is as good as python3.
+KEEP := $(if $(filter file,$(origin PYTHON)),--keep)
+RUN := .venv/bin/python
+
+# The order of the tests is drawn from the commit: the same order again on the same commit, and a
+# new one on the next. Any other: make test SEED=7
+SEED ?= $(shell printf '%d' "0x$$(git rev-parse -q --verify --short=7 HEAD 2>/dev/null || echo 0)")
+PYTEST := $(RUN) -m pytest -n 2 --dist worksteal --randomly-seed=$(SEED)
+
+.PHONY: help setup setup-lava310 lock toolchains demo test lint slow bench clean
+
+help:
+	@echo "make setup          the environment, .venv (PYTHON=... chooses the interpreter)"
+	@echo "make setup-lava310  a second one with Lava as it ships, on Python 3.10"
+	@echo "make toolchains     cross compiler and emulator from Debian's packages"
+	@echo "make demo           a trained network, compiled, validated and reported"
+	@echo "make test           lint, types and all but the slow tests (SEED=... orders them)"
+	@echo "make lint           ruff and mypy alone"
+	@echo "make slow           the slow tests"
+	@echo "make bench          the benchmarks"
+	@echo "make lock           pin the newest packages for this PYTHON"
+	@echo "make clean          remove what builds and tests leave behind"
+
+setup:
+	@$(PYTHON) scripts/setup.py main $(KEEP)
+
+setup-lava310:
+	@$(PYTHON) scripts/setup.py lava310
+
+lock:
+	@$(PYTHON) scripts/setup.py lock
+
+toolchains:
+	@bash scripts/toolchains
+
+demo: setup
+	$(RUN) examples/digits/demo.py
+
+lint: setup
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	@# One set of types cannot suit both: numpy 1, which Python 3.10 has here, declares its own differently.
+	@if $(RUN) -c 'import numpy; raise SystemExit(numpy.__version__ < "2")'; then \
+		echo "$(RUN) -m mypy"; $(RUN) -m mypy; \
+	else echo "mypy: left out, it needs the types of numpy 2"; fi
+
+test: lint
+	$(PYTEST) -m "not slow"
+
+slow: setup
+	$(PYTEST) -m slow
+
+bench: setup
+	$(RUN) benchmarks/run.py
+
+clean:
+	rm -rf build dist out .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find qspinn backends templates tests scripts examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""The targets that qspinn ships, installed as `qspinn.backends`."""

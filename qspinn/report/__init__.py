@@ -1,0 +1,1 @@
+"""Reports for people: what was assumed, planned, measured and proved."""

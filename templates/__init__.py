@@ -1,0 +1,1 @@
+"""The files that the targets fill in or copy, installed as `qspinn.templates`."""

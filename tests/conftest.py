@@ -1,0 +1,199 @@
+"""What every test may ask for: tools that may be absent, data, seeded randomness, golden files."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import zlib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+# The same examples on every run. `--hypothesis-profile=search` looks for new ones.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("house")
+
+
+# --- tools that may be absent ---
+
+
+def packages(*names: str) -> Callable[[], str]:
+    def missing() -> str:
+        for name in names:
+            try:
+                distribution(name)
+            except PackageNotFoundError:
+                return f"{name} is not installed (make setup)"
+        return ""
+
+    return missing
+
+
+def command(name: str) -> Callable[[], str]:
+    return lambda: "" if shutil.which(name) else f"{name} is not on the path (make toolchains)"
+
+
+def folder(variable: str) -> Callable[[], str]:
+    def missing() -> str:
+        if not (path := os.environ.get(variable)):
+            return f"{variable} names no folder"
+        return "" if Path(path).is_dir() else f"{variable} names a folder that is not there"
+
+    return missing
+
+
+LAVA310 = ROOT / ".venv-lava310" / "bin" / "python"
+
+
+def lava310_missing() -> str:
+    complete = LAVA310.exists() and (LAVA310.parents[1] / ".qspinn-setup").exists()
+    return "" if complete else "no .venv-lava310 (make setup-lava310)"
+
+
+# Name of a tool -> a function that says why it cannot be used, or nothing where it can.
+TOOLS: dict[str, Callable[[], str]] = {
+    "zig": packages("ziglang"),
+    "unicorn": packages("unicorn", "pyelftools"),
+    "lava": packages("lava-nc", "scipy", "networkx", "asteval"),
+    "lava-dl": packages("lava-dl", "lava-nc", "scipy", "networkx", "asteval"),
+    "lava310": lava310_missing,
+    "numba": packages("numba"),
+    "torch": packages("torch"),
+    "snntorch": packages("snntorch"),
+    "sklearn": packages("scikit-learn"),
+    "nir": packages("nir"),
+    "gcc": command("gcc"),
+    "g++": command("g++"),
+    "arm-gcc": command("arm-none-eabi-gcc"),
+    "qemu": command("qemu-system-arm"),
+    "data": folder("QSPINN_DATA"),
+    "models": folder("QSPINN_MODELS"),
+}
+# torch is set up on Python 3.11 alone (scripts/setup.py), so `all` asks for it only there.
+ONLY_ON_311 = {"torch", "snntorch"}
+
+
+def required_tools() -> set[str]:
+    """The tools whose absence is a failure: QSPINN_REQUIRE, a comma list or `all`."""
+    names = {name.strip() for name in os.environ.get("QSPINN_REQUIRE", "").split(",")} - {""}
+    if unknown := names - TOOLS.keys() - {"all"}:
+        raise pytest.UsageError(f"QSPINN_REQUIRE names unknown tools: {', '.join(sorted(unknown))}")
+    if "all" in names:
+        names |= TOOLS.keys() - (set() if sys.version_info[:2] == (3, 11) else ONLY_ON_311)
+    return names
+
+
+def demand(tool: str) -> None:
+    """Skip the running test where `tool` is absent, or fail it where it is required."""
+    if reason := TOOLS[tool]():
+        if tool in required_tools():
+            pytest.fail(f"QSPINN_REQUIRE asks for {tool}: {reason}", pytrace=False)
+        pytest.skip(f"needs {tool}: {reason}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    required_tools()  # a misspelt name must not wait for the first test that needs the tool
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            if not marker.args or (unknown := set(marker.args) - TOOLS.keys()):
+                what = sorted(unknown) if marker.args else "nothing"
+                raise pytest.UsageError(f"{item.nodeid}: needs {what}; known: {sorted(TOOLS)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for tool in marker.args:
+            demand(tool)
+
+
+@pytest.fixture
+def require() -> Callable[[str], None]:
+    """`require("zig")` inside a test, where a marker would come too early."""
+    return demand
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of data sets."""
+    demand("data")
+    return Path(os.environ["QSPINN_DATA"]).resolve()
+
+
+@pytest.fixture
+def models() -> Path:
+    """The folder of trained networks from elsewhere."""
+    demand("models")
+    return Path(os.environ["QSPINN_MODELS"]).resolve()
+
+
+@pytest.fixture
+def lava310() -> Path:
+    """The interpreter of the environment that has Lava as it ships."""
+    demand("lava310")
+    return LAVA310
+
+
+# --- randomness ---
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers of the test's own: the same on every run, in any order."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+# --- golden files ---
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+
+
+class Golden(str):
+    """The text of a golden file. `assert text == golden` compares; --update-golden writes."""
+
+    path: Path
+    update: bool
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, str):
+            return NotImplemented
+        if self.update and (not self.path.exists() or not str.__eq__(self, other)):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_bytes(other.encode())
+            return True
+        if not self.path.exists():
+            name = self.path.relative_to(ROOT)
+            pytest.fail(f"{name} does not exist: run with --update-golden, then read it")
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The golden text of this test, from tests/golden/<module>/<test>.txt."""
+    module = request.path.relative_to(TESTS).with_suffix("")
+    name = re.sub(r"[^\w.-]+", "_", request.node.name).strip("_")
+    path = TESTS / "golden" / module / f"{name}.txt"
+    text = Golden(path.read_bytes().decode() if path.exists() else "")
+    text.path = path
+    text.update = request.config.getoption("--update-golden")
+    return text
