@@ -27,6 +27,16 @@ class Artifact:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """An outside tool: what it is for, where it was found (empty if not), how to get it."""
+
+    name: str
+    needed_for: str
+    found: str
+    hint: str
+
+
 @runtime_checkable
 class Backend(Protocol):
     """One target family. All methods but `run` are pure."""
@@ -49,6 +59,9 @@ class Backend(Protocol):
 
     def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
         """The artifact of a legalized graph; writes nothing."""
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The toolchains that `run` can use, found or not."""
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build and run the emitted files in ``folder``, aligned to the reference's steps."""

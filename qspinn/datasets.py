@@ -84,9 +84,10 @@ def load(path: Path, seed: int = 0) -> Dataset:
         FrontendError: The file is damaged, lacks an array, or the arrays do not belong together.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if _wanted(name)}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise FrontendError(f"cannot be read as .npz: {error}", at=str(path)) from error
     with_events = {"t", "i", "offsets"} <= arrays.keys()
     if not with_events and "x" not in arrays:

@@ -73,9 +73,9 @@ class Interval:
 
 
 _FORMAT = re.compile(
-    r"(?P<sign>[su])(?P<bits>\d+)f(?P<frac>-?\d+)(\[(?P<lo>-?\d+),(?P<hi>-?\d+)\])?$"
+    r"(?P<sign>[su])(?P<bits>\d+)f(?P<frac>-?\d+)(\[(?P<lo>-?\d+),(?P<hi>-?\d+)\])?", re.ASCII
 )
-_LEAK = re.compile(r"leak(?P<bits>\d+)$")
+_LEAK = re.compile(r"leak(?P<bits>\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,9 @@ class QFormat:
             raise PlanError(f"a format has 1 to 32 bits, not {self.bits}")
         if not -32 <= self.frac <= 62:
             raise PlanError(f"a binary point lies between -32 and 62, not at {self.frac}")
+        # A leak's k is a shift count: never negative, and below the width of a machine word.
+        if self.leak and (self.bits > 5 or self.signed or self.frac):
+            raise PlanError(f"a leak format is an unsigned count of 1 to 5 bits, not {self.bits}")
         full = self._full
         lo, hi = self.lo, self.hi
         if (lo is None) != (hi is None):
@@ -137,9 +140,9 @@ class QFormat:
         Raises:
             PlanError: The text is not a format.
         """
-        if match := _LEAK.match(text):
+        if match := _LEAK.fullmatch(text):
             return cls(int(match["bits"]), 0, signed=False, leak=True)
-        match = _FORMAT.match(text)
+        match = _FORMAT.fullmatch(text)
         if match is None:
             raise PlanError(f"{text!r} is not a format", hint="write s8f6, u12f12 or leak4")
         lo, hi = (int(match[k]) if match[k] is not None else None for k in ("lo", "hi"))
@@ -214,7 +217,8 @@ def round_real(x: FloatArray, rounding: Rounding, key: int = 0) -> FloatArray:
     if rounding is Rounding.NEAREST_EVEN:
         return np.rint(x)
     if rounding is Rounding.NEAREST_AWAY:
-        return np.copysign(np.floor(np.abs(x) + 0.5), x)
+        below_half = np.nextafter(0.5, 0.0)  # with 0.5 itself, 0.5 - 2**-54 would become 1
+        return np.copysign(np.floor(np.abs(x) + below_half), x)
     draws = hash32(key, 0, np.arange(x.size).reshape(x.shape))
     return np.floor(x + draws.astype(np.float64) / 2.0**32)
 
@@ -237,7 +241,8 @@ def to_int(
     if fmt.leak:
         return _leak_to_int(real, fmt)
     # Scaling by a power of two is exact, so rounding makes the only error.
-    scaled = round_real(np.ldexp(real, fmt.frac), rounding, key)
+    with np.errstate(over="ignore"):  # infinity lies outside every format
+        scaled = round_real(np.ldexp(real, fmt.frac), rounding, key)
     lo, hi = fmt.range.lo, fmt.range.hi
     outside = (scaled < lo) | (scaled > hi)
     if overflow is Overflow.ERROR and outside.any():

@@ -118,6 +118,8 @@ def _factors(words: list[str]) -> FloatArray:
 
 
 def _entry(words: list[str], note: str) -> Entry:
+    if len(words) < 3:
+        raise PlanError("needs a format, a rounding and an overflow")
     fmt, rounding, overflow, *role = words
     if role and role[0] not in ROLES:
         raise PlanError(f"a role is one of {', '.join(ROLES)}")

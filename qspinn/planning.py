@@ -10,6 +10,7 @@ from qspinn.calibrate import Calibration
 from qspinn.fixed import FloatArray, QFormat, Rounding
 from qspinn.ir import Array, Graph, Linear, Neuron, Node
 from qspinn.plan import Entry
+from qspinn.program import Program
 
 METHODS = ("max", "percentile", "error")
 
@@ -136,3 +137,25 @@ def in_graph_order(entries: Mapping[str, Entry], graph: Graph) -> dict[str, Entr
     """The entries in the order of the graph's nodes, so that a plan reads like its network."""
     order = {node.path: i for i, node in enumerate(graph.nodes)}
     return dict(sorted(entries.items(), key=lambda item: order[item[0].rpartition(".")[0]]))
+
+
+def derived(graph: Graph, lists: Mapping[str, Program]) -> dict[str, Entry]:
+    """What interval analysis proved: the width of every summed input and computed value.
+
+    Args:
+        graph: The quantized graph.
+        lists: Its typed lists.
+    """
+    found: dict[str, Entry] = {}
+    for node in graph.of_type(Neuron):
+        program = lists[node.name]
+        span = program.input_span
+        widest = max((op.span.bits for op in program.ops if op.span is not None), default=1)
+        clips = sorted({str(op.overflow) for op in program.ops if op.kind == "fit"})
+        note = f"proved {span}; widest intermediate {widest} bits; " + (
+            f"may {' and '.join(clips)}" if clips else "no state can leave its range"
+        )
+        frac = next(op.frac for op in program.ops if op.kind == "input") or 0
+        fmt = QFormat(min(span.bits + (span.lo >= 0), 32), frac)
+        found[f"{node.path}.input"] = Entry(fmt, Rounding.FLOOR, role="derived", note=note)
+    return found

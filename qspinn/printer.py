@@ -22,11 +22,12 @@ class Dialect:
 
     Attributes:
         declare: A statement that names a value: ``{type}``, ``{name}``, ``{code}``.
-        number: How an integer literal of a given interval is written.
+        number: How an integer literal is written.
         type_of: The type of a value with that interval; of a mask for None.
         words: Format strings by kind of operation and, for shifts, ``shr_<rounding>``.
         fused: Whether a product and its rounding shift are printed as one split multiplication,
             which needs no type wider than 32 bits.
+        unsigned: How a literal of 32 bits without a sign is written, where that differs.
     """
 
     declare: str
@@ -34,6 +35,7 @@ class Dialect:
     type_of: Callable[[Interval | None], str]
     words: Mapping[str, str]
     fused: bool = False
+    unsigned: Callable[[int], str] | None = None
 
 
 @dataclass
@@ -86,16 +88,23 @@ def _uses(program: Program) -> list[list[int]]:
     return uses
 
 
+def fits_int32(span: Interval | None) -> bool:
+    """Whether a value is computed in 32 bits; a truth value always is."""
+    return span is None or (span.lo >= -(1 << 31) and span.hi < 1 << 31)
+
+
 def _splits(program: Program, i: int, uses: list[list[int]]) -> bool:
     """Whether the product ``i`` is too wide for 32 bits and read by one literal shift only."""
     op = program.ops[i]
-    if op.span is None or op.span.bits <= 32 or len(uses[i]) != 1:
+    if fits_int32(op.span) or len(uses[i]) != 1:
         return False
     if i in program.finals.values() or i == program.output:
         return False
     reader = program.ops[uses[i][0]]
-    factor = program.ops[op.args[1]].span
+    value, factor = (program.ops[j].span for j in op.args)
     if reader.kind != "shr" or len(reader.args) > 1 or factor is None:
+        return False
+    if not (fits_int32(value) and fits_int32(reader.span)):
         return False
     # The low part of the split, (x mod 2**k) * c, must fit 32 bits unsigned.
     return factor.lo >= 0 and reader.value + factor.hi.bit_length() <= 32
@@ -105,22 +114,37 @@ def _expression(
     program: Program, op: TypedOp, args: list[str], code: list[str], dialect: Dialect
 ) -> str:
     word = _word(op)
-    source = program.ops[op.args[0]]
+    unsigned = dialect.unsigned or dialect.number
     extra = {
-        "k": dialect.number(op.value), "count": str(op.value), "lo": dialect.number(op.low),
-        "hi": dialect.number(op.high), "size": dialect.number(op.high - op.low),
-        "key": dialect.number(op.key), "factor": dialect.number(1 << op.value),
+        "k": dialect.number(op.value), "lo": dialect.number(op.low),
+        "hi": dialect.number(op.high), "size": unsigned(op.high - op.low),
+        "key": unsigned(op.key), "factor": dialect.number(1 << op.value),
     }  # fmt: skip
     if op.kind == "shr":
         if len(args) > 1:
-            extra["k"] = extra["count"] = args[1]
+            extra["k"] = args[1]
+        source = program.ops[op.args[0]]
         if args[0] == "" and source.kind == "mul":  # its product was left to us
             x, c = (code[j] for j in source.args)
             return dialect.words[f"mul_{word}"].format(x, c, **extra)
-    if op.kind == "shr" and source.span is not None and source.span.bits > 32:
-        word = f"{word}_wide" if f"{word}_wide" in dialect.words else word
-    wide = op.span is not None and op.span.bits > 32 and f"{word}_wide" in dialect.words
-    return dialect.words[f"{word}_wide" if wide else word].format(*args, **extra)
+    for variant in _variants(program, op, word):
+        if variant in dialect.words:
+            word = variant
+            break
+    return dialect.words[word].format(*args, **extra)
+
+
+def _variants(program: Program, op: TypedOp, word: str) -> list[str]:
+    """More specific words for an operation, which a dialect may or may not have."""
+    spans = [program.ops[i].span for i in op.args]
+    if op.kind == "shr":
+        far = op.value > 31 or (len(spans) > 1 and spans[1] is not None and spans[1].hi > 31)
+        return [f"{word}_wide"] if far or not fits_int32(spans[0]) else []
+    if word == "saturate" and spans[0] is not None:
+        if spans[0].lo >= op.low:
+            return ["saturate_high"]
+        return ["saturate_low"] if spans[0].hi <= op.high else []
+    return [] if fits_int32(op.span) else [f"{word}_wide"]
 
 
 def _word(op: TypedOp) -> str:
@@ -181,11 +205,7 @@ NUMPY = Dialect(
 
 def c_type(span: Interval | None) -> str:
     """The C type an intermediate value is computed in."""
-    if span is None:
-        return "int32_t"
-    if span.lo >= -(1 << 31) and span.hi < (1 << 31):
-        return "int32_t"
-    return "int64_t"
+    return "int32_t" if fits_int32(span) else "int64_t"
 
 
 def _c_number(value: int) -> str:
@@ -196,45 +216,44 @@ def _c_number(value: int) -> str:
     return _plain(value)
 
 
+def _c_shifts(p: str) -> dict[str, str]:
+    """Every rounding as three calls: of 32 bits, of 64, and of a product that is split."""
+    words: dict[str, str] = {}
+    for rounding in Rounding:
+        r = rounding.value
+        draw = f", {p}_noise({{key}}, step, i)" if rounding is Rounding.STOCHASTIC else ""
+        words[f"shr_{r}"] = f"{p}_shr_{r}({{0}}, {{k}}{draw})"
+        words[f"shr_{r}_wide"] = f"{p}_shr64_{r}({{0}}, {{k}}{draw})"
+        words[f"mul_shr_{r}"] = f"{p}_mul_shr_{r}({{0}}, {{1}}, {{k}}{draw})"
+    return words
+
+
 def c_dialect(prefix: str) -> Dialect:
-    """C99 over helpers named ``<prefix>_...`` that the header defines (see templates/mcu)."""
+    """C99 over functions named ``<prefix>_...`` that the emitted header defines (templates/mcu).
+
+    Stochastic rounding reads ``step``, the step since reset, and ``i``, the neuron in its layer.
+    """
     p = prefix
-    rounded = {
-        f"shr_{r.value}": f"{p}_shr_{r.value}({{0}}, {{count}}u)"
-        for r in Rounding
-        if r is not Rounding.STOCHASTIC
-    }
-    wide = {
-        f"shr_{r.value}_wide": f"{p}_shr64_{r.value}({{0}}, {{count}}u)"
-        for r in Rounding
-        if r is not Rounding.STOCHASTIC
-    }
-    fused = {
-        f"mul_shr_{r.value}": f"{p}_mul_shr_{r.value}({{0}}, {{1}}, {{count}}u)"
-        for r in Rounding
-        if r is not Rounding.STOCHASTIC
-    }
-    noise = f"{p}_noise({{key}}, step, index)"
     return Dialect(
         declare="const {type} {name} = ({type})({code});",
         number=_c_number,
         type_of=c_type,
         words={
-            "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "gt": "{0} > {1}",
+            **_SHARED,
             "add_wide": "(int64_t){0} + {1}", "sub_wide": "(int64_t){0} - {1}",
-            "mul_wide": "(int64_t){0} * {1}", "ge": "{0} >= {1}",
-            "shl": "{0} * {factor}", "shl_wide": "(int64_t){0} * {factor}",
-            **rounded, **wide, **fused,
-            "shr_stochastic": f"{p}_shr_stochastic({{0}}, {{count}}u, {noise})",
-            "shr_stochastic_wide": f"{p}_shr64_stochastic({{0}}, {{count}}u, {noise})",
-            "mul_shr_stochastic": f"{p}_mul_shr_stochastic({{0}}, {{1}}, {{count}}u, {noise})",
+            "mul_wide": f"{p}_mul64({{0}}, {{1}})", "shl_wide": "(int64_t){0} * {factor}",
+            **_c_shifts(p),
             "min": "{0} < {1} ? {0} : {1}", "max": "{0} > {1} ? {0} : {1}",
             "and": "{0} & {1}", "or": "{0} | {1}", "not": "!{0}",
             "select": "{0} ? {1} : {2}",
             "saturate": "{0} < {lo} ? {lo} : ({0} > {hi} ? {hi} : {0})",
-            "wrap": f"{p}_wrap({{0}}, {{lo}}, {{size}}u)",
+            "saturate_low": "{0} < {lo} ? {lo} : {0}",
+            "saturate_high": "{0} > {hi} ? {hi} : {0}",
+            "wrap": f"{p}_wrap((uint32_t){{0}}, {{lo}}, {{size}})",
+            "wrap_wide": f"{p}_wrap64((uint32_t){{0}}, {{lo}}, {{size}})",
         },
         fused=True,
+        unsigned=lambda value: f"{value}u",
     )  # fmt: skip
 
 

@@ -41,8 +41,8 @@ def digest(graph: ir.Graph) -> str:
     return h.hexdigest()
 
 
-def save(graph: ir.Graph, path: Path) -> None:
-    """Write ``graph`` to one file, aside first, so that it appears whole or not at all."""
+def dump(graph: ir.Graph) -> bytes:
+    """The file that holds ``graph``, the same bytes each time."""
     document, arrays = _pack(graph)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -53,8 +53,13 @@ def save(graph: ir.Graph, path: Path) -> None:
             info = zipfile.ZipInfo(f"{i}.npy", _DATE)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def save(graph: ir.Graph, path: Path) -> None:
+    """Write ``graph`` to one file, aside first, so that it appears whole or not at all."""
     aside = path.with_name(path.name + ".part")
-    aside.write_bytes(buffer.getvalue())
+    aside.write_bytes(dump(graph))
     aside.replace(path)
 
 

@@ -245,6 +245,10 @@ def _zero_reset(graph: Graph) -> Graph:
 def _shifted(node: Neuron) -> Neuron:
     if "v_reset" not in node.values:
         return node
+    rule = rule_of(node)
+    if rule["timing"] == "next_after_decay":
+        # There the reset replaces what was left of v, but not the leak's pull toward v_reset.
+        return node
     r = node.values["v_reset"].values
     values = {k: v for k, v in node.values.items() if k != "v_reset"}
     decay = values["decay"].values if "decay" in values else np.ones(())
@@ -259,7 +263,7 @@ def _shifted(node: Neuron) -> Neuron:
         values.pop("bias", None)
     start = node.states["v"]
     states = {**node.states, "v": State(Param(start.init.values - r))}
-    model = spiking(**{**rule_of(node), "reset": "zero", "bias": "bias" in values})
+    model = spiking(**{**rule, "reset": "zero", "bias": "bias" in values})
     ordered = {name: values[name] for name in model.params}
     return replace(node, model=model, values=ordered, states=states)
 

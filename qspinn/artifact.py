@@ -1,0 +1,75 @@
+"""An output folder read back: its manifest, its graph, its target, and input to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qspinn import datasets, storage
+from qspinn.backend import Backend
+from qspinn.backend import backend as find_backend
+from qspinn.encode import Encoder
+from qspinn.errors import FrontendError
+from qspinn.evaluate import chunks
+from qspinn.ir import Array, Graph
+from qspinn.memory import Device
+from qspinn.output import GRAPH, changed_files, read_manifest
+from qspinn.validate import random_input
+
+RANDOM_STEPS = 32
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a folder holds."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    backend: Backend
+    device: Device
+    graph: Graph
+    encoder: Encoder
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return str(self.manifest["name"])
+
+
+def open_folder(folder: Path) -> Opened:
+    """Read a folder that ``qspinn compile`` wrote.
+
+    Raises:
+        FrontendError: It is none, or a file was changed since.
+    """
+    manifest = read_manifest(folder)
+    if changed := changed_files(folder, manifest):
+        raise FrontendError(
+            f"{len(changed)} files are not as qspinn wrote them: {', '.join(changed[:5])}",
+            at=str(folder),
+            hint="compile it again",
+        )
+    try:
+        backend = find_backend(manifest["target"])
+        device = backend.devices[manifest["device"]]
+        encoder = Encoder(**manifest["encoder"])
+    except (KeyError, TypeError) as error:
+        raise FrontendError(f"the manifest lacks {error}", at=str(folder)) from error
+    return Opened(folder, manifest, backend, device, storage.load(folder / GRAPH), encoder)
+
+
+def input_for(opened: Opened, data: Path | None, samples: int | None, seed: int) -> Array:
+    """Integers to run the artifact on: the report part of a data file, or seeded random input."""
+    if data is None:
+        steps = opened.encoder.steps or RANDOM_STEPS
+        return random_input(opened.graph, samples or 4, steps, seed)
+    dataset = datasets.load(data)
+    index = dataset.part("report", samples)
+    if not len(index):
+        raise FrontendError("has no sample to report on (split 2)", at=dataset.name)
+    parts = [x for x, _ in chunks(opened.graph, dataset, opened.encoder, index)]
+    return np.concatenate(parts)

@@ -1,0 +1,5 @@
+"""``python -m qspinn.cli``."""
+
+from qspinn.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""``qspinn check``: the gate for CI on an artifact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from qspinn.artifact import input_for, open_folder
+from qspinn.cli.options import budget_option
+from qspinn.cli.validate import chosen_executors, run_executor
+from qspinn.errors import GATE_FAILED
+from qspinn.gate import as_json as checks_json
+from qspinn.gate import as_junit, budget_checks, equality_check
+from qspinn.job import footprint_from
+from qspinn.output import write_file
+from qspinn.report import tables
+
+
+@click.command(name="check")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; default the device's own.")
+@click.option("--executor", "executors", multiple=True, help="How to run it; may be repeated.")
+@click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
+              help="Run on its report part; without it, on seeded random input.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=int, default=0, help="Of random input.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON on stdout.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write the checks as a JUnit document.")  # fmt: skip
+def check_command(
+    folder: Path,
+    budget: str | None,
+    executors: tuple[str, ...],
+    data: Path | None,
+    samples: int,
+    seed: int,
+    junit: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Check the artifact in FOLDER: memory by region, and bit equality.
+
+    Exit code 1 if a check fails; the table says what fills the region, or what differed first.
+    """
+    opened = open_folder(folder)
+    limits = budget_option(budget, dict(opened.device.regions))
+    checks = budget_checks(footprint_from(opened.manifest["footprint"]), limits)
+    values = input_for(opened, data, samples, seed)
+    for executor in chosen_executors(opened, executors):
+        checks.append(equality_check(run_executor(opened, values, executor)))
+    tables.console().print(tables.checks(checks))
+    if junit is not None:
+        write_file(junit, as_junit(opened.name, checks))
+    if as_json:
+        click.echo(json.dumps(checks_json(opened.name, checks), indent=2))
+    return 0 if all(check.passed for check in checks) else GATE_FAILED

@@ -1,0 +1,60 @@
+"""``qspinn inspect``: what is in a model file, what was assumed, what targets say to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qspinn import job as jobs
+from qspinn.backend import Backend, backends
+from qspinn.cli.options import MODEL_OPTIONS, chosen, data_options, encoding, model_options
+from qspinn.errors import QspinnError
+from qspinn.pipeline import lower
+from qspinn.report import tables
+from qspinn.text import text
+
+
+@click.command(name="inspect")
+@click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+@model_options
+@data_options
+def inspect_command(**options: Any) -> None:
+    """Say what MODEL holds, what its import assumed, and whether each target can take it."""
+    job = jobs.prepare(
+        options["model"],
+        options["data"],
+        encode=encoding(options),
+        options=chosen(options, MODEL_OPTIONS),
+    )
+    verdicts = {name: _verdict(job, backend) for name, backend in backends().items()}
+    if options["as_json"]:
+        facts = {
+            "name": job.graph.name,
+            "assumptions": [asdict(a) for a in job.imported.assumptions],
+            "notes": list(job.notes),
+            "graph": text(job.graph),
+            "targets": verdicts,
+        }
+        click.echo(json.dumps(facts, indent=2, default=str))
+        return
+    click.echo(text(job.graph), nl=False)
+    screen = tables.console()
+    screen.print(tables.assumptions(job.imported.assumptions, job.notes))
+    for name, verdict in verdicts.items():
+        screen.print(f"{name}: {verdict}", markup=False)
+
+
+def _verdict(job: jobs.Job, backend: Backend) -> str:
+    try:
+        lowered = lower(job.graph, jobs.plan_for(job, backend), backend)
+        device = backend.devices[backend.default_device]
+        used = backend.footprint(lowered.final, device).regions()
+    except QspinnError as error:
+        return f"refused: {error}" + (f" (hint: {error.hint})" if error.hint else "")
+    sizes = ", ".join(f"{region} {size} B" for region, size in used.items())
+    return f"can compile it: {sizes}"

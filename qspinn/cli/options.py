@@ -1,0 +1,87 @@
+"""Options that several commands share, and what they mean together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from qspinn.errors import PlanError
+from qspinn.memory import parse_budget
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODEL = (
+    click.option("--dt", type=float, help="Seconds per step of the trained network."),
+    click.option("--integrator", type=click.Choice(["euler", "exact"]), help="How decays follow."),
+    click.option("--reset", type=click.Choice(["zero", "subtract", "value"])),
+    click.option("--reset-timing", type=click.Choice(
+        ["at_spike", "next_before_decay", "next_after_decay", "next_discard"])),
+    click.option("--compare", type=click.Choice([">", ">="]), help="When a neuron fires."),
+    click.option("--dialect", help="The framework that wrote the file."),
+    click.option("--max-spikes", type=int, help="Most spikes a neuron sends in a step."),
+    click.option("--readout", type=click.Choice(
+        ["count", "first_spike", "membrane_last", "membrane_max"])),
+)  # fmt: skip
+MODEL_OPTIONS = (
+    "dt", "integrator", "reset", "reset_timing", "compare", "dialect", "max_spikes", "readout",
+)  # fmt: skip
+_DATA = (
+    click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
+                 help="An .npz file with x and y (or events)."),
+    click.option("--encode", type=click.Choice(["rate", "latency", "direct", "none"])),
+    click.option("--steps", type=int, help="Time steps per sample."),
+    click.option("--gain", type=float, help="Multiplies values before they become spikes."),
+    click.option("--seed", type=int, help="Of every random draw."),
+)  # fmt: skip
+
+
+def model_options(command: F) -> F:
+    """The options that say what a model file leaves open."""
+    for option in reversed(_MODEL):
+        command = option(command)
+    return command
+
+
+def data_options(command: F) -> F:
+    """The options that say what data are and how they become input."""
+    for option in reversed(_DATA):
+        command = option(command)
+    return command
+
+
+def chosen(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Some of a command's options, by name."""
+    return {name: values[name] for name in names}
+
+
+def encoding(values: dict[str, Any]) -> dict[str, Any]:
+    """The encoder's options under the names `job.prepare` takes."""
+    return {
+        "kind": values["encode"], "steps": values["steps"], "gain": values["gain"],
+        "seed": values["seed"],
+    }  # fmt: skip
+
+
+def percentage(text: str | None) -> float | None:
+    """Read ``1%`` or ``0.01``.
+
+    Raises:
+        PlanError: The text is neither.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text.rstrip("% ")) / (100.0 if text.rstrip().endswith("%") else 1.0)
+    except ValueError:
+        raise PlanError(f"{text!r} is no share", hint="write 1% or 0.01") from None
+    if not 0.0 <= value <= 1.0:
+        raise PlanError(f"{text!r} is not between 0 and 100 %")
+    return value
+
+
+def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
+    """A budget as given, or the device's own."""
+    return fallback if text is None else parse_budget(text)

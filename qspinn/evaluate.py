@@ -1,0 +1,78 @@
+"""Accuracy of a network on labelled data, in chunks that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qspinn.datasets import Dataset
+from qspinn.encode import Encoder
+from qspinn.interp import run
+from qspinn.ir import Array, Graph
+from qspinn.pipeline import feed
+from qspinn.readout import predict, summarize
+from qspinn.stats import Estimate, accuracy, paired_difference
+
+CHUNK = 100
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Float and integer accuracy on the same samples, and their paired difference."""
+
+    part: str
+    float: Estimate
+    integer: Estimate
+    difference: Estimate
+
+
+def chunks(
+    graph: Graph, dataset: Dataset, encoder: Encoder, index: Array, size: int = CHUNK
+) -> Iterator[tuple[Array, Array]]:
+    """Encoded input for ``graph``, some samples at a time, with their indices."""
+    encoded = encoder.kind == "none"
+    for first in range(0, len(index), size):
+        some = index[first : first + size]
+        x = dataset.samples(some, graph.input.shape, encoded=encoded)
+        yield feed(graph, x, encoder, some), some
+
+
+def predictions(
+    graph: Graph,
+    dataset: Dataset,
+    encoder: Encoder,
+    index: Array,
+    progress: Progress | None = None,
+) -> Array:
+    """The network's decision for each sample."""
+    decided = []
+    for data, some in chunks(graph, dataset, encoder, index):
+        decided.append(predict(graph.output.readout, summarize(graph, run(graph, data))))
+        if progress:
+            progress(len(some))
+    return np.concatenate(decided) if decided else np.zeros(0, np.int64)
+
+
+def compare_accuracy(
+    canonical: Graph,
+    quantized: Graph,
+    dataset: Dataset,
+    encoder: Encoder,
+    part: str = "report",
+    progress: Progress | None = None,
+) -> Comparison | None:
+    """Both accuracies on one part of the data; None without labels or samples."""
+    index = dataset.part(part)
+    if dataset.y is None or not len(index):
+        return None
+    labels = dataset.y[index]
+    right = [
+        predictions(graph, dataset, encoder, index, progress) == labels
+        for graph in (canonical, quantized)
+    ]
+    return Comparison(
+        part, accuracy(right[0]), accuracy(right[1]), paired_difference(right[1], right[0])
+    )

@@ -1,0 +1,212 @@
+"""One compilation as a user asks for it: a model, perhaps data, a target and a device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qspinn import __version__, datasets
+from qspinn.backend import Backend
+from qspinn.calibrate import Calibration
+from qspinn.encode import Encoder
+from qspinn.errors import FrontendError, QspinnError
+from qspinn.evaluate import Comparison, chunks
+from qspinn.frontends import Imported, load_model
+from qspinn.ir import Array, Graph
+from qspinn.memory import Device, Footprint, Line
+from qspinn.output import GRAPH, PLAN, write_folder
+from qspinn.pipeline import Compiled, as_encoded, calibrated, canonical, complete
+from qspinn.plan import Plan
+from qspinn.storage import dump
+from qspinn.validate import random_input
+
+CALIBRATION_SAMPLES = 256
+ASSUMED_STEPS = 32
+ASSUMED_RATE = 0.15
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model that was read, put in canonical form, and seen at work on data.
+
+    Attributes:
+        path: The model's file.
+        imported: The frontend's graph and assumptions.
+        graph: The canonical float graph.
+        encoder: How data become input.
+        dataset: The data, if any were given.
+        calibration: What the float graph does on the calibration part.
+        notes: What was assumed beyond the import, for people.
+    """
+
+    path: Path
+    imported: Imported
+    graph: Graph
+    encoder: Encoder
+    dataset: datasets.Dataset | None
+    calibration: Calibration
+    notes: tuple[str, ...]
+
+
+def prepare(
+    path: Path,
+    data: Path | None = None,
+    *,
+    encode: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Job:
+    """Read a model and its data.
+
+    Args:
+        path: The model file.
+        data: A data file (see `qspinn.datasets`).
+        encode: ``kind``, ``steps``, ``gain``, ``seed``; what is None comes from the model's file.
+        options: For the frontend: dt, integrator, reset and so on.
+
+    Raises:
+        QspinnError: Either file is unusable, or they do not fit together.
+    """
+    imported = load_model(path, **{k: v for k, v in (options or {}).items() if v is not None})
+    dataset = datasets.load(data) if data is not None else None
+    encoder = choose_encoder(imported.meta, encode or {}, dataset)
+    graph = canonical(as_encoded(imported.graph, encoder, _highest(dataset, encoder)))
+    notes: list[str] = []
+    if dataset is None:
+        sample = np.asarray(
+            random_input(graph, 16, encoder.steps or ASSUMED_STEPS, seed=1, rate=ASSUMED_RATE)
+        )
+        notes.append(
+            f"no data: calibrated on random input of {ASSUMED_RATE:.0%} events a step; "
+            "give --data for formats chosen from what the network really does"
+        )
+    else:
+        sample = calibration_input(graph, dataset, encoder)
+    return Job(path, imported, graph, encoder, dataset, calibrated(graph, sample), tuple(notes))
+
+
+def choose_encoder(
+    meta: Mapping[str, Any], given: Mapping[str, Any], dataset: datasets.Dataset | None
+) -> Encoder:
+    """The encoder: what the user says, else what the model's file says, else none."""
+    stored = {"kind": meta.get("encoder"), "steps": meta.get("T"), "gain": meta.get("gain")}
+    known = {k: v for k, v in stored.items() if v is not None}
+    asked = {k: v for k, v in given.items() if v is not None}
+    if asked.get("kind", "") not in ("", known.get("kind")):
+        known.pop("gain", None)
+    chosen = {**known, **asked}
+    if "kind" not in chosen and dataset is not None and dataset.x is not None:
+        raise FrontendError(
+            "nothing says how the values in the data become input",
+            at=dataset.name,
+            hint="give --encode rate|latency|direct and --steps, or --encode none for spikes",
+        )
+    kind = str(chosen.get("kind", "none"))
+    return Encoder(
+        kind,
+        int(chosen.get("steps", 0)),
+        float(chosen.get("gain", 1.0)),
+        int(chosen.get("seed", 0)),
+    )
+
+
+def calibration_input(graph: Graph, dataset: datasets.Dataset, encoder: Encoder) -> Array:
+    """The encoded calibration part, at most CALIBRATION_SAMPLES samples of it."""
+    index = dataset.part("calibrate", CALIBRATION_SAMPLES)
+    if not len(index):
+        raise FrontendError("has no sample to calibrate on (split 0)", at=dataset.name)
+    return np.concatenate([data for data, _ in chunks(graph, dataset, encoder, index)])
+
+
+def _highest(dataset: datasets.Dataset | None, encoder: Encoder) -> int:
+    if dataset is None or encoder.kind != "none":
+        return 1
+    if dataset.events is not None:
+        return int(_raster_peak(dataset))
+    assert dataset.x is not None, "a data set has values or events"
+    return int(dataset.x.max(initial=1))
+
+
+def _raster_peak(dataset: datasets.Dataset) -> int:
+    """The largest count any input receives in a step."""
+    assert dataset.events is not None, "asked only of event files"
+    t, i, c, offsets = dataset.events
+    sample = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    _, where = np.unique(np.stack([sample, t, i]), axis=1, return_inverse=True)
+    return int(np.bincount(where.reshape(-1), weights=c).max(initial=1))
+
+
+def plan_for(job: Job, backend: Backend, given: Plan | None = None) -> Plan:
+    """The target's default plan for this job, under what the user's plan says."""
+    default = backend.plan(job.graph, job.calibration)
+    plan = replace(default, options={**job.encoder.options(), **default.options})
+    return plan if given is None else complete(given, plan)
+
+
+def device_of(backend: Backend, name: str | None) -> Device:
+    """A device of the target by name.
+
+    Raises:
+        QspinnError: The target has no such device.
+    """
+    wanted = name or backend.default_device
+    if wanted not in backend.devices:
+        raise QspinnError(
+            f"{backend.name} has no device {wanted!r}",
+            hint=f"one of {', '.join(sorted(backend.devices))}",
+        )
+    return backend.devices[wanted]
+
+
+def save(
+    job: Job,
+    compiled: Compiled,
+    folder: Path,
+    comparison: Comparison | None,
+    budget: Mapping[str, int],
+) -> None:
+    """Write the artifact, its graph, its plan and the manifest to ``folder``."""
+    files = {
+        **compiled.artifact.files,
+        GRAPH: dump(compiled.lowered.final),
+        PLAN: compiled.lowered.plan.text().encode(),
+    }
+    write_folder(folder, files, manifest(job, compiled, comparison, budget))
+
+
+def manifest(
+    job: Job, compiled: Compiled, comparison: Comparison | None, budget: Mapping[str, int]
+) -> dict[str, Any]:
+    """What the folder's manifest says: no date, no path, the same for the same input."""
+    return {
+        "qspinn": __version__,
+        "name": compiled.artifact.name,
+        "target": compiled.artifact.target,
+        "device": compiled.device.name,
+        "model": {
+            "file": job.path.name,
+            "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
+        },
+        "graph": compiled.lowered.final.digest,
+        "encoder": asdict(job.encoder),
+        "budget": dict(budget),
+        "footprint": footprint_facts(compiled.footprint),
+        "baseline_bytes": compiled.baseline,
+        "assumptions": [asdict(a) for a in job.imported.assumptions],
+        "accuracy": asdict(comparison) if comparison else None,
+        "facts": dict(compiled.artifact.facts),
+    }
+
+
+def footprint_facts(footprint: Footprint) -> list[dict[str, Any]]:
+    """A footprint as plain data."""
+    return [asdict(line) for line in footprint.lines]
+
+
+def footprint_from(facts: list[dict[str, Any]]) -> Footprint:
+    """The inverse of `footprint_facts`."""
+    return Footprint(tuple(Line(**fact) for fact in facts))

@@ -1,0 +1,149 @@
+"""From a float graph to an artifact: the passes in one visible list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from qspinn.backend import Artifact, Backend
+from qspinn.calibrate import Calibration, observe
+from qspinn.encode import Encoder, encode
+from qspinn.errors import FrontendError, during
+from qspinn.fixed import Overflow, to_int
+from qspinn.ir import Array, Graph, Input
+from qspinn.lowering import programs
+from qspinn.memory import Device, Footprint, float_bytes
+from qspinn.passes.canonicalize import canonicalize
+from qspinn.passes.quantize import quantize
+from qspinn.plan import Entry, Plan
+from qspinn.planning import derived
+from qspinn.verify import verify
+
+Pass = Callable[[Graph], Graph]
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A network on its way to a target.
+
+    Attributes:
+        canonical: The float graph that plans name.
+        plan: Complete, with derived entries.
+        quantized: The canonical graph in integers: the reference for accuracy.
+        final: The graph the target legalized: the reference for the artifact.
+    """
+
+    canonical: Graph
+    plan: Plan
+    quantized: Graph
+    final: Graph
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A network and everything that was made of it for one device."""
+
+    lowered: Lowered
+    device: Device
+    footprint: Footprint
+    baseline: int
+    artifact: Artifact
+
+
+def as_encoded(graph: Graph, encoder: Encoder, high: int = 1) -> Graph:
+    """The graph with its input declared as what the encoder, or the data, send.
+
+    Args:
+        graph: A float graph.
+        encoder: How data become input.
+        high: The largest value in the data, where they are spikes already.
+    """
+    kind = "current" if encoder.kind == "direct" else ("count" if high > 1 else "spike")
+    if encoder.kind != "none":
+        high = 1
+    limit = (1 << int(high).bit_length()) - 1
+
+    def declare(node: Input) -> Input:
+        return replace(node, kind=kind, high=max(limit, node.high))
+
+    return graph.map(lambda node: declare(node) if isinstance(node, Input) else node)
+
+
+def calibrated(graph: Graph, data: Array | None) -> Calibration:
+    """What a canonical float graph does on encoded data; without data nothing is known."""
+    return Calibration() if data is None else observe(graph, data)
+
+
+def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") -> Lowered:
+    """Quantize a canonical graph under a plan and make it what the target can run.
+
+    Raises:
+        QspinnError: A pass refuses; the error names the pass, the node and the quantity.
+    """
+    lowering: list[tuple[str, Pass]] = [
+        ("quantize", partial(quantize, plan=plan)),  # all approximation happens here
+        ("legalize", partial(backend.legalize, start=start)),  # exact, or refuses
+    ]
+    stages = [graph]
+    for name, step in lowering:
+        with during(name):
+            stages.append(verify(step(stages[-1])))
+    _, quantized, final = stages
+    with during("interval analysis"):
+        proved = derived(quantized, programs(quantized))
+    return Lowered(graph, plan.with_entries(proved), quantized, final)
+
+
+def canonical(graph: Graph) -> Graph:
+    """The canonical form of an imported float graph, verified."""
+    with during("canonicalize"):
+        return verify(canonicalize(verify(graph)))
+
+
+def build(lowered: Lowered, backend: Backend, device: Device) -> Compiled:
+    """Emit the artifact and account for its memory."""
+    with during("emit"):
+        artifact = backend.emit(lowered.final, device, lowered.plan)
+        footprint = backend.footprint(lowered.final, device)
+    return Compiled(lowered, device, footprint, float_bytes(lowered.canonical), artifact)
+
+
+def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
+    """Encode samples for a graph: integers for an integer graph, real numbers for a float one.
+
+    Args:
+        graph: The graph whose input is fed.
+        x: Samples as `Dataset.samples` returns them.
+        encoder: How they become input.
+        samples: Their indices in the data file, which key the random draws.
+
+    Raises:
+        FrontendError: The data do not fit the input.
+    """
+    data = encode(x, encoder, samples)
+    node = graph.input
+    if node.kind == "current":
+        if node.fmt is None:
+            return np.asarray(data, np.float64)
+        return to_int(np.asarray(data, np.float64), node.fmt, overflow=Overflow.SATURATE)
+    if data.size and (data.min() < 0 or data.max() > node.high or (data % 1 != 0).any()):
+        raise FrontendError(
+            f"the data run from {data.min()} to {data.max()}, the input takes 0 to {node.high}",
+            at=node.name,
+            hint="values become spikes with --encode rate or latency, or enter with direct",
+        )
+    return data.astype(np.int64)
+
+
+def complete(given: Plan, default: Plan) -> Plan:
+    """A plan that may name a few paths only, filled up from the target's default."""
+    entries: dict[str, Entry] = {
+        path: entry for path, entry in given.entries.items() if entry.role != "derived"
+    }
+    scales = {**default.scales, **given.scales}
+    options = {**default.options, **given.options}
+    return Plan({**default.entries, **entries}, scales, options)

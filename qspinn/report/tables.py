@@ -1,0 +1,157 @@
+"""Tables on the terminal; everything goes to stderr, so that stdout stays clean for pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from qspinn.backend import Backend, Tool
+from qspinn.evaluate import Comparison
+from qspinn.frontends import Assumption
+from qspinn.gate import Check
+from qspinn.memory import Device, Footprint
+from qspinn.plan import Plan
+from qspinn.validate import Verdict
+
+
+def console() -> Console:
+    """Where people read."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    """A bar on stderr for anything that may take over two seconds; gone when done."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+        transient=True,
+    )
+    with bar:
+        bar.add_task(escape(what), total=total)
+        yield bar
+
+
+def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    return table
+
+
+def assumptions(items: Iterable[Assumption], notes: Iterable[str] = ()) -> Table:
+    """What an import assumed, and why."""
+    table = _table("Import", "what", "value", "because")
+    for item in items:
+        table.add_row(escape(str(item.subject)), escape(str(item.value)), escape(item.source))
+    for note in notes:
+        table.add_row("", "", escape(note))
+    return table
+
+
+def plan(value: Plan) -> Table:
+    """The plan, a parameter a row."""
+    table = _table("Plan", "parameter", "format", "rounding", "overflow", "role", "")
+    for path, entry in value.entries.items():
+        table.add_row(
+            path, str(entry.fmt), str(entry.rounding), str(entry.overflow), entry.role,
+            escape(entry.note),
+        )  # fmt: skip
+    for node, factors in value.scales.items():
+        span = f"{factors.min():.6g}"
+        if factors.size > 1:
+            span += f" to {factors.max():.6g} ({factors.size} values)"
+        table.add_row(f"{node}.scale", span, "", "", "free", "")
+    return table
+
+
+def footprint(value: Footprint, baseline: int, device: Device) -> Table:
+    """Bytes by owner and region, against the float32 baseline and the device."""
+    table = _table(f"Memory on {device.name}", "item", "of", "region", "bytes", right=(3,))
+    for line in value.lines:
+        table.add_row(line.kind, escape(line.owner), line.region, str(line.bytes))
+    for region, used in value.regions().items():
+        limit = device.regions.get(region)
+        share = f" of {limit} ({used / limit:.1%})" if limit else ""
+        table.add_row("total", "", region, f"{used}{share}", style="bold")
+    network = value.network
+    ratio = f"{baseline / network:.2f}x smaller" if network else ""
+    table.add_row("weights + constants + state", "", "", f"{network}")
+    table.add_row("the same in float32", "", "", f"{baseline}  {ratio}")
+    return table
+
+
+def accuracy(value: Comparison) -> Table:
+    """Float and integer accuracy with 95 % intervals, and the paired difference."""
+    title = f"Accuracy on the {value.part} part ({value.float.count} samples, 95 % intervals)"
+    table = _table(title, "network", "accuracy")
+    table.add_row("float", value.float.percent())
+    table.add_row("integer", value.integer.percent())
+    d = value.difference
+    points = f"{100 * d.value:+.2f} pt [{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+    table.add_row("difference, paired", points)
+    return table
+
+
+def verdicts(values: Iterable[Verdict]) -> Table:
+    """What was compared bit for bit, and the first difference if there is one."""
+    table = _table("Bit equality with the reference", "executor", "samples", "steps", "values",
+                   "verdict", right=(1, 2, 3))  # fmt: skip
+    for v in values:
+        verdict = "equal" if v.mismatch is None else str(v.mismatch)
+        table.add_row(v.executor, str(v.samples), str(v.steps), f"{v.values:,}", escape(verdict))
+    return table
+
+
+def checks(values: Iterable[Check]) -> Table:
+    """A gate's checks."""
+    table = _table("Checks", "check", "", "measured", "limit", "verdict")
+    for check in values:
+        verdict = "pass" if check.passed else "FAIL"
+        table.add_row(check.group, check.name, check.measured, check.limit, verdict)
+        if check.detail:
+            table.add_row("", "", escape(check.detail))
+    return table
+
+
+def devices(target: Backend) -> Table:
+    """A target's devices with their memory by region."""
+    table = _table(f"{target.name}: devices", "device", "core", "memory", "source")
+    for device in target.devices.values():
+        memory = ", ".join(f"{region} {size}" for region, size in device.regions.items())
+        default = " (default)" if device.name == target.default_device else ""
+        table.add_row(device.name + default, device.core, memory, escape(device.source))
+    return table
+
+
+def capabilities(target: Backend) -> Table:
+    """What a target can express."""
+    table = _table(f"{target.name}: capabilities", "what", "values")
+    can = target.capabilities
+    table.add_row("weight bits", " ".join(map(str, can.weight_bits)))
+    table.add_row("state bits", " ".join(map(str, can.state_bits)))
+    table.add_row("decays", " ".join(can.decay_formats))
+    table.add_row("roundings of states", " ".join(map(str, can.state_roundings)))
+    table.add_row("scales per", " ".join(can.scale_groups))
+    table.add_row("steps per synapse stage", str(can.synapse_steps))
+    table.add_row("executors", " ".join(target.executors))
+    for note in can.notes:
+        table.add_row("", escape(note))
+    return table
+
+
+def tools(found: Iterable[Tool]) -> Table:
+    """Toolchains found, and how to get the rest."""
+    table = _table("Toolchains", "tool", "for", "found", "how to get it")
+    for tool in found:
+        hint = "" if tool.found else tool.hint
+        table.add_row(tool.name, escape(tool.needed_for), escape(tool.found or "no"), escape(hint))
+    return table

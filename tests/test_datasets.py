@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qspinn.datasets import load
+from qspinn.errors import FrontendError
+
+
+def write(path: Path, **arrays: object) -> Path:
+    np.savez(path, **{name: np.asarray(value) for name, value in arrays.items()})
+    return path
+
+
+def test_values_labels_and_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.npz", x=np.arange(24).reshape(6, 4), y=np.arange(6) % 2,
+                 split=[0, 0, 1, 2, 2, 2], dt=0.001, license="text is ignored")  # fmt: skip
+    data = load(path)
+    assert data.part("report").tolist() == [3, 4, 5]
+    assert data.part("report", 2).tolist() == [3, 4]
+    assert data.dt == 0.001
+    assert data.samples(np.array([1]), (2, 2), encoded=False).tolist() == [[[4, 5], [6, 7]]]
+
+
+def test_a_default_split_is_seeded_and_disjoint(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.npz", x=np.zeros((200, 3)))
+    data, again, other = load(path), load(path), load(path, seed=1)
+    parts = [set(data.part(p)) for p in ("calibrate", "select", "report")]
+    assert [len(p) for p in parts] == [20, 90, 90]
+    assert not parts[0] & parts[1]
+    assert not parts[1] & parts[2]
+    assert np.array_equal(data.split, again.split)
+    assert not np.array_equal(data.split, other.split)
+
+
+def test_events_become_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "e.npz", t=[0, 2, 2, 1], i=[1, 3, 3, 0], c=[1, 2, 1, 5],
+                 offsets=[0, 3, 4], split=[2, 2])  # fmt: skip
+    raster = load(path).samples(np.array([0, 1]), (2, 2), encoded=True)
+    assert raster.shape == (2, 3, 2, 2)
+    assert raster[0, 2, 1, 1] == 3
+    assert raster[0, 0, 0, 1] == 1
+    assert raster[1].sum() == raster[1, 1, 0, 0] == 5
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"z": [1]}, "neither x nor t, i and offsets"),
+        ({"x": [[1.0]], "y": [1, 2]}, r"y has shape \(2,\), not \(1,\)"),
+        ({"x": [[np.nan]]}, "NaN or infinite"),
+    ],
+)
+def test_bad_files(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    with pytest.raises(FrontendError, match=message):
+        load(write(tmp_path / "d.npz", **arrays))
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    damaged = tmp_path / "d.npz"
+    for content in (b"", b"no zip", b"PK\x03\x04 cut"):
+        damaged.write_bytes(content)
+        with pytest.raises(FrontendError, match=r"d\.npz"):
+            load(damaged)
+    pickled = tmp_path / "p.npz"
+    np.savez(pickled, x=np.array([object()]))
+    with pytest.raises(FrontendError, match=r"cannot be read"):
+        load(pickled)
+
+
+def test_samples_that_do_not_fit(tmp_path: Path) -> None:
+    data = load(write(tmp_path / "d.npz", x=np.zeros((3, 5))))
+    with pytest.raises(FrontendError, match=r"samples of \(5,\), the network takes values"):
+        data.samples(np.array([0]), (4,), encoded=False)
+    events = load(write(tmp_path / "e.npz", t=[0], i=[7], offsets=[0, 1]))
+    with pytest.raises(FrontendError, match="index 7, the network has 4 inputs"):
+        events.samples(np.array([0]), (4,), encoded=True)

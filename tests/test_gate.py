@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from graphs import mlp
+from qspinn.errors import BackendError, GateError, MismatchError
+from qspinn.gate import as_json, as_junit, budget_checks, drop_check, equality_check
+from qspinn.interp import Trace
+from qspinn.memory import Footprint, Line, excesses, fit_error, float_bytes, parse_budget
+from qspinn.stats import Estimate
+from qspinn.validate import Mismatch, Verdict, compare, random_input, require_equal
+
+FOOTPRINT = Footprint((
+    Line("weights", "fc1", "flash", 5000), Line("code", "", "flash", 1200),
+    Line("state", "lif1", "ram", 400), Line("input buffer", "", "ram", 128),
+    Line("stack", "", "ram", 200),
+))  # fmt: skip
+
+
+def test_budgets_pass_and_fail_by_region() -> None:
+    checks = budget_checks(FOOTPRINT, {"ram": 728, "flash": 6000})
+    assert [(c.name, c.passed) for c in checks] == [("ram", True), ("flash", False)]
+    assert checks[1].measured == "6200 B"
+    assert "fc1 5000" in checks[1].detail
+    assert FOOTPRINT.network == 5400
+
+
+def test_a_refusal_names_object_quantity_limit_and_parts() -> None:
+    (excess,) = excesses(FOOTPRINT, {"ram": 512})
+    text = str(fit_error("digits", "tiny", excess))
+    assert "digits does not fit tiny (ram 512 B): needs 728 B" in text
+    assert "lif1 400   stack 200   input buffer 128" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("ram=8KiB", {"ram": 8192}), ("ram=16,flash=64KiB", {"ram": 16, "flash": 65536}),
+     ("flash=1MB", {"flash": 10**6}), ("ram=512B", {"ram": 512})],
+)  # fmt: skip
+def test_budget_units(text: str, value: dict[str, int]) -> None:
+    assert parse_budget(text) == value
+
+
+@pytest.mark.parametrize("text", ["ram", "ram=", "ram=lots", "=5", "ram=-1", "ram=1.5KiB"])
+def test_bad_budgets_are_usage_errors(text: str) -> None:
+    with pytest.raises(GateError, match="is no budget") as caught:
+        parse_budget(text)
+    assert caught.value.exit_code == 2
+
+
+def test_junit_has_a_case_per_check() -> None:
+    verdict = Verdict("host", 2, 10, 500, Mismatch(1, 3, "lif1.v", 7, -4, 5))
+    checks = [*budget_checks(FOOTPRINT, {"ram": 16}), equality_check(verdict)]
+    root = ET.fromstring(as_junit("digits", checks))
+    (suite,) = root
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
+    failure = suite[1].find("failure")
+    assert failure is not None
+    assert failure.text == "sample 1, step 3, lif1.v[7]: expected -4, got 5"
+    assert as_json("digits", checks)["passed"] is False
+    with pytest.raises(MismatchError, match="host: is not bit-exact: sample 1, step 3"):
+        require_equal(verdict)
+
+
+def test_drop_is_measured_against_its_limit() -> None:
+    assert drop_check(Estimate(-0.004, -0.02, 0.01, 500), 0.01).passed
+    assert not drop_check(Estimate(-0.02, -0.03, 0.01, 500), 0.01).passed
+    assert drop_check(Estimate(0.02, 0.0, 0.04, 500), 0.0).passed
+
+
+def trace(**states: np.ndarray) -> Trace:
+    return Trace({k.replace("__", "."): v for k, v in states.items()}, {"out": np.zeros((2, 3, 2))})
+
+
+def test_the_first_divergence_is_by_sample_then_step_then_layer() -> None:
+    u, v = np.zeros((2, 3, 2), int), np.zeros((2, 3, 2), int)
+    want = trace(a__v=u, b__v=v)
+    wrong_a, wrong_b = u.copy(), v.copy()
+    wrong_a[1, 0, 0] = 9
+    wrong_b[0, 2, 1] = 8
+    found = compare(want, trace(a__v=wrong_a, b__v=wrong_b))
+    assert found == Mismatch(0, 2, "b.v", 1, 0, 8)
+    assert compare(want, want) is None
+    with pytest.raises(BackendError, match=r"did not report b\.v"):
+        compare(want, trace(a__v=u))
+    with pytest.raises(BackendError, match=r"a\.v has shape"):
+        compare(want, trace(a__v=u[:1], b__v=v))
+
+
+def test_random_input_is_seeded_and_fits() -> None:
+    graph = mlp()
+    one, two = random_input(graph, 3, 8, 5), random_input(graph, 3, 8, 5)
+    assert np.array_equal(one, two)
+    assert set(np.unique(one)) == {0, 1}
+    assert not np.array_equal(one, random_input(graph, 3, 8, 6))
+
+
+def test_the_float_baseline_counts_what_is_stored() -> None:
+    # 12x9 + 9 and 9x4 + 4 weights and biases, 13 membranes; uniform decays and thresholds are code
+    assert float_bytes(mlp()) == 4 * (12 * 9 + 9 + 9 * 4 + 4 + 13)
