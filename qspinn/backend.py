@@ -51,8 +51,18 @@ class Backend(Protocol):
     def plan(self, graph: Graph, calibration: Calibration) -> Plan:
         """A complete plan with the target's default formats for a canonical float graph."""
 
-    def legalize(self, graph: Graph, *, start: str = "skewed") -> Graph:
-        """Rewrite an integer graph exactly, or raise LegalizeError with every reason."""
+    def legalize(
+        self,
+        graph: Graph,
+        *,
+        start: str = "skewed",
+        assume_activation: Mapping[str, int] | None = None,
+    ) -> Graph:
+        """Rewrite an integer graph exactly, or raise LegalizeError with every reason.
+
+        ``assume_activation``: observed peaks of summed inputs by neuron node, for targets whose
+        input register is narrower than what interval analysis can prove.
+        """
 
     def footprint(self, graph: Graph, device: Device) -> Footprint:
         """The memory of a legalized graph."""

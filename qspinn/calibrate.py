@@ -19,12 +19,14 @@ class Calibration:
 
     Attributes:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
+        currents: The largest magnitude of the summed input of each neuron node.
         rates: Events per step and element of what each connection read.
         inputs: What each connection read, (observations, features), to weigh errors by.
         steps: The number of steps a sample lasts; None without data.
     """
 
     peaks: Mapping[str, float] = field(default_factory=dict)
+    currents: Mapping[str, float] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
     steps: int | None = None
@@ -50,15 +52,16 @@ def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:
             offset = calls.get(path, 0)
             calls[path] = offset + len(rows)
             seen.setdefault(path, []).append(rows[(-offset) % every :: every].copy())
-        elif "." in path:
+        else:
             peaks[path] = max(peaks.get(path, 0.0), float(np.abs(values).max()))
 
     for first in range(0, len(data), _BATCH):
         run(graph, data[first : first + _BATCH], watch=watch, record=False)
-    neurons = {node.name for node in graph.of_type(Neuron)}
+    neurons = [node.name for node in graph.of_type(Neuron)]
     inputs = {name: np.concatenate(rows) for name, rows in seen.items()}
     return Calibration(
-        peaks={k: v for k, v in peaks.items() if k.rpartition(".")[0] in neurons},
+        peaks={k: v for k, v in peaks.items() if k not in neurons},
+        currents={name: peaks[name] for name in neurons},
         rates={name: float((x != 0).mean()) for name, x in inputs.items()},
         inputs=inputs,
         steps=int(data.shape[1]),

@@ -12,7 +12,8 @@ from qspinn.encode import Encoder
 from qspinn.interp import run
 from qspinn.ir import Array, Graph
 from qspinn.pipeline import feed
-from qspinn.readout import predict, summarize
+from qspinn.readout import Summary, predict, summarize
+from qspinn.simulate import simulate
 from qspinn.stats import Estimate, accuracy, paired_difference
 
 CHUNK = 100
@@ -50,10 +51,18 @@ def predictions(
     """The network's decision for each sample."""
     decided = []
     for data, some in chunks(graph, dataset, encoder, index):
-        decided.append(predict(graph.output.readout, summarize(graph, run(graph, data))))
+        decided.append(predict(graph.output.readout, _summary(graph, data)))
         if progress:
             progress(len(some))
     return np.concatenate(decided) if decided else np.zeros(0, np.int64)
+
+
+def _summary(graph: Graph, data: Array) -> Summary:
+    if not graph.is_integer:
+        return summarize(graph, run(graph, data))
+    summary = simulate(graph, data).summary
+    assert summary is not None, "graph.output is the only output"
+    return summary
 
 
 def compare_accuracy(

@@ -17,10 +17,10 @@ from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, QspinnError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Input
 from qspinn.memory import Device, Footprint, Line
 from qspinn.output import GRAPH, PLAN, write_folder
-from qspinn.pipeline import Compiled, as_encoded, calibrated, canonical, complete
+from qspinn.pipeline import Compiled, calibrated, canonical, complete
 from qspinn.plan import Plan
 from qspinn.storage import dump
 from qspinn.validate import random_input
@@ -66,15 +66,21 @@ def prepare(
         path: The model file.
         data: A data file (see `qspinn.datasets`).
         encode: ``kind``, ``steps``, ``gain``, ``seed``; what is None comes from the model's file.
-        options: For the frontend: dt, integrator, reset and so on.
+        options: For the frontend: dt, integrator, reset and so on; and the network's ``name``.
 
     Raises:
         QspinnError: Either file is unusable, or they do not fit together.
     """
-    imported = load_model(path, **{k: v for k, v in (options or {}).items() if v is not None})
+    chosen = {k: v for k, v in (options or {}).items() if v is not None}
+    name = chosen.pop("name", None)
+    imported = load_model(path, **chosen)
     dataset = datasets.load(data) if data is not None else None
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
-    graph = canonical(as_encoded(imported.graph, encoder, _highest(dataset, encoder)))
+    received = received_by(imported.graph.input, encoder, _highest(dataset, encoder))
+    if received:  # the bounds that an import takes from its input must be those of the data
+        imported = load_model(path, **chosen, **received)
+    graph = canonical(imported.graph)
+    graph = graph if name is None else replace(graph, name=name)
     notes: list[str] = []
     if dataset is None:
         sample = np.asarray(
@@ -87,6 +93,20 @@ def prepare(
     else:
         sample = calibration_input(graph, dataset, encoder)
     return Job(path, imported, graph, encoder, dataset, calibrated(graph, sample), tuple(notes))
+
+
+def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
+    """What the input must be declared as, where that is not what the import took it for."""
+    if encoder.kind == "direct":
+        kind, high = "current", 1
+    elif encoder.kind == "none" and high > 1:
+        kind, high = "count", (1 << high.bit_length()) - 1
+    elif encoder.kind == "none":
+        return {}
+    else:
+        kind, high = "spike", 1
+    same = kind == node.kind and (kind != "count" or high <= node.high)
+    return {} if same else {"input_kind": kind, "input_high": high}
 
 
 def choose_encoder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from qspinn.calibrate import Calibration, observe
 from qspinn.encode import Encoder, encode
 from qspinn.errors import FrontendError, during
 from qspinn.fixed import Overflow, to_int
-from qspinn.ir import Array, Graph, Input
+from qspinn.ir import Array, Graph
 from qspinn.lowering import programs
 from qspinn.memory import Device, Footprint, float_bytes
 from qspinn.passes.canonicalize import canonicalize
@@ -54,25 +54,6 @@ class Compiled:
     artifact: Artifact
 
 
-def as_encoded(graph: Graph, encoder: Encoder, high: int = 1) -> Graph:
-    """The graph with its input declared as what the encoder, or the data, send.
-
-    Args:
-        graph: A float graph.
-        encoder: How data become input.
-        high: The largest value in the data, where they are spikes already.
-    """
-    kind = "current" if encoder.kind == "direct" else ("count" if high > 1 else "spike")
-    if encoder.kind != "none":
-        high = 1
-    limit = (1 << int(high).bit_length()) - 1
-
-    def declare(node: Input) -> Input:
-        return replace(node, kind=kind, high=max(limit, node.high))
-
-    return graph.map(lambda node: declare(node) if isinstance(node, Input) else node)
-
-
 def calibrated(graph: Graph, data: Array | None) -> Calibration:
     """What a canonical float graph does on encoded data; without data nothing is known."""
     return Calibration() if data is None else observe(graph, data)
@@ -86,7 +67,12 @@ def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") 
     """
     lowering: list[tuple[str, Pass]] = [
         ("quantize", partial(quantize, plan=plan)),  # all approximation happens here
-        ("legalize", partial(backend.legalize, start=start)),  # exact, or refuses
+        (
+            "legalize",
+            partial(  # exact, or refuses
+                backend.legalize, start=start, assume_activation=plan.assumed
+            ),
+        ),
     ]
     stages = [graph]
     for name, step in lowering:

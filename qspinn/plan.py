@@ -44,7 +44,8 @@ class Plan:
     Attributes:
         entries: Formats by path.
         scales: Factors by neuron node; shape () or (channels,) or the layer's shape, flat.
-        options: ``encode``, ``steps``, ``gain``, ``seed`` and whatever a target adds; words only.
+        options: ``encode``, ``steps``, ``gain``, ``seed``; ``assume.<node>``: the observed peak of
+            a summed input whose range could not be proved; words only.
     """
 
     entries: Mapping[str, Entry]
@@ -60,6 +61,19 @@ class Plan:
     def with_entries(self, changed: Mapping[str, Entry]) -> Plan:
         """This plan with some entries added or replaced."""
         return replace(self, entries={**self.entries, **changed})
+
+    @property
+    def assumed(self) -> dict[str, int]:
+        """Observed peaks of summed inputs that a target relies on, by neuron node.
+
+        Raises:
+            PlanError: One is no number.
+        """
+        marks = {k: v for k, v in self.options.items() if k.startswith("assume.")}
+        try:
+            return {k.partition(".")[2]: int(v) for k, v in marks.items()}
+        except ValueError as error:
+            raise PlanError(f"an assumed peak is a whole number: {error}") from error
 
     def text(self) -> str:
         """The plan as text; `parse` is the inverse."""

@@ -16,6 +16,7 @@ METHODS = ("max", "percentile", "error")
 
 _PERCENTILE = 99.9
 _CLIPS = np.linspace(1.0, 0.5, 26)
+_HALVINGS = 12
 
 
 def connections_of(graph: Graph, neuron: Neuron) -> tuple[Node, ...]:
@@ -89,12 +90,17 @@ def _error(connection: Node, rows: Array, limits: Array, seen: Array | None, top
     return float((wrong**2).mean())
 
 
-def exponent(connection: Node, factor: FloatArray, top: int) -> int:
-    """How many times the weights must be halved, beyond ``factor``, to fit ``top``."""
+def exponent(connection: Node, factor: FloatArray, top: int, calibration: Calibration) -> int:
+    """How often weights must be halved, beyond ``factor``, to lose least in integers to ``top``.
+
+    Measured as for the method ``error``: what a few large weights lose by clipping is weighed
+    against the bit that all of them lose by one more halving.
+    """
     rows = weight(connection)
-    factors = factor.reshape(-1, 1) if factor.size == len(rows) else factor.reshape(-1)[0]
-    reach = float(np.abs(rows * factors).max())
-    return max(0, int(np.ceil(np.log2(max(reach, 1e-300) / (top + 0.5)))))
+    limits = np.broadcast_to(top / factor.reshape(-1), (len(rows),))
+    seen = calibration.inputs.get(connection.name)
+    errors = [_error(connection, rows, limits * 2.0**e, seen, top) for e in range(_HALVINGS)]
+    return int(np.argmin(errors))
 
 
 def point(reach: float, top: int, most: int) -> int:

@@ -41,6 +41,7 @@ LEVELS = {
     "lowering": 2,
     "interp": 2,
     "simulate": 2,
+    "engine": 2,
     "printer": 2,
     "encode": 2,
     "calibrate": 2,
@@ -48,12 +49,13 @@ LEVELS = {
     "planning": 2,
     "memory": 2,
     "readout": 2,
-    "analysis": 2,
+    "stats": 2,
     #
     "backend": 3,
     "render": 3,
     "frontends": 3,
     "datasets": 3,
+    "output": 3,
     #
     "pipeline": 4,
     "validate": 4,
@@ -61,6 +63,9 @@ LEVELS = {
     "train": 4,
     "report": 4,
     "gate": 4,
+    "evaluate": 4,
+    "job": 4,
+    "artifact": 4,
     #
     "cli": 5,
 }

@@ -57,7 +57,7 @@ def _neurons(
     scales[node.path] = factor
     frac = max(0, point(reach, room, FINEST))
     for connection in connections_of(graph, node):
-        _connection(connection, factor, frac, entries)
+        _connection(connection, factor, frac, calibration, entries)
     for name in node.states:
         entries[f"{node.path}.{name}"] = _state(node, name, factor, frac, calibration)
     for name in node.values:
@@ -73,10 +73,16 @@ def _neurons(
             entries[path] = constant_entry(node, name)
 
 
-def _connection(connection: Node, factor: FloatArray, frac: int, entries: dict[str, Entry]) -> None:
+def _connection(
+    connection: Node,
+    factor: FloatArray,
+    frac: int,
+    calibration: Calibration,
+    entries: dict[str, Entry],
+) -> None:
     assert isinstance(connection, CONNECTIONS), "canonical graphs feed neurons by connections"
     top = (1 << (WEIGHT_BITS - 1)) - 1
-    halvings = exponent(connection, factor, top)
+    halvings = exponent(connection, factor, top, calibration)
     for name, param in connection.params().items():
         path = path_of(connection, name)
         if name == "bias":

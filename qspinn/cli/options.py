@@ -19,6 +19,8 @@ _MODEL = (
     click.option("--reset", type=click.Choice(["zero", "subtract", "value"])),
     click.option("--reset-timing", type=click.Choice(
         ["at_spike", "next_before_decay", "next_after_decay", "next_discard"])),
+    click.option("--synapse", type=click.Choice(["new", "old"]),
+                 help="Which synaptic current enters the membrane."),
     click.option("--compare", type=click.Choice([">", ">="]), help="When a neuron fires."),
     click.option("--dialect", help="The framework that wrote the file."),
     click.option("--max-spikes", type=int, help="Most spikes a neuron sends in a step."),
@@ -26,7 +28,7 @@ _MODEL = (
         ["count", "first_spike", "membrane_last", "membrane_max"])),
 )  # fmt: skip
 MODEL_OPTIONS = (
-    "dt", "integrator", "reset", "reset_timing", "compare", "dialect", "max_spikes", "readout",
+    "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes", "readout",
 )  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),

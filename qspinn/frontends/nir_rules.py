@@ -1,0 +1,191 @@
+"""Settling how a file is read: options win over the file's own words, these over its dialect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qspinn.errors import FrontendError
+from qspinn.frontends.nir_dialect import DIALECTS, INTEGRATORS, Dialect, Guess, detect
+from qspinn.frontends.nir_file import FileNode, Value, shown
+from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, inferred
+from qspinn.ir import READOUTS
+from qspinn.neurons import COMPARES, RESETS, TIMINGS
+
+WORDS: Mapping[str, Sequence[str]] = {
+    "dialect": tuple(DIALECTS),
+    "integrator": INTEGRATORS,
+    "reset": RESETS,
+    "reset_timing": TIMINGS,
+    "compare": COMPARES,
+    "synapse": ("new", "old"),
+    "readout": READOUTS,
+    "input_kind": ("spike", "count", "current"),
+}
+NUMBERS = ("dt", "gain")
+WHOLE = {"max_spikes": 65535, "input_high": 65535, "T": 1 << 20}
+"""Whole numbers, and the largest that makes sense."""
+
+SEMANTICS = ("integrator", "reset", "reset_timing", "compare", "synapse")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A setting and where it comes from; None is "as the node says"."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the neurons of a file are computed.
+
+    Attributes:
+        dialect: What the settings do not cover.
+        settings: What was chosen and why, by name.
+        options: What the user gave.
+        written: What qspinn wrote into the file's metadata.
+    """
+
+    dialect: Dialect
+    settings: Mapping[str, Choice]
+    options: Mapping[str, Any]
+    written: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Choice:
+        return self.settings[name]
+
+    @property
+    def dt(self) -> float | None:
+        """Time per step, if it is known."""
+        value: float | None = self.settings["dt"].value
+        return value
+
+    def need_dt(self, who: str, why: str) -> float:
+        """Time per step.
+
+        Raises:
+            FrontendError: Neither the file nor an option tells it.
+        """
+        if self.dt is None:
+            raise FrontendError(
+                f"dt is needed ({why}), and neither is it in the file nor can it be inferred",
+                at=who,
+                hint="give dt, the time per step in the unit of the file's time constants; Norse "
+                "simulates with 1e-3 by default, snnTorch and SpikingJelly export with 1e-4",
+            )
+        return self.dt
+
+    def at(self, node: FileNode) -> Rules:
+        """The rules with what qspinn wrote into one node's own metadata."""
+        own = {k: Choice(v, IN_FILE) for k, v in words(node.meta, node.label).items() if k != "dt"}
+        kept = {k: v for k, v in own.items() if k not in self.options}
+        return replace(self, settings={**self.settings, **kept}) if kept else self
+
+
+def settle(
+    graph: FileNode, neurons: Sequence[FileNode], options: Mapping[str, Any]
+) -> tuple[Rules, list[Assumption]]:
+    """Choose the rules for a file.
+
+    Args:
+        graph: The root, whose metadata may hold qspinn's words.
+        neurons: Everything that has dynamics.
+        options: By name, only those that the user gave.
+
+    Raises:
+        FrontendError: An option or a word in the file is none of those allowed.
+    """
+    given = _checked(options, "option")
+    written = words(graph.meta, "metadata.qspinn")
+    guess = detect(neurons)
+    name, source = _dialect(given, written, guess)
+    dialect = DIALECTS[name]
+    same = name == guess.dialect
+    usual = f"as {name} computes" if name != "nir" else ""
+    settings = {
+        "dt": Choice(*_dt(dialect, guess, same=same)),
+        "integrator": Choice(dialect.integrator, inferred(usual) if usual else DEFAULT),
+        "reset": Choice(dialect.reset, inferred(usual) if dialect.reset else DEFAULT),
+        "reset_timing": Choice(None, inferred(usual) if usual else DEFAULT),
+        "compare": Choice(dialect.compare, inferred(usual) if usual else DEFAULT),
+        "synapse": Choice(dialect.synapse, inferred(usual) if usual else DEFAULT),
+        "max_spikes": Choice(None, inferred(usual) if usual else DEFAULT),
+        "readout": Choice(None, DEFAULT),
+        "input_kind": Choice("spike", DEFAULT),
+        "input_high": Choice(None, DEFAULT),
+    }
+    settings |= {k: Choice(v, IN_FILE) for k, v in written.items() if k in settings}
+    settings |= {k: Choice(v, GIVEN) for k, v in given.items() if k in settings}
+    if written.get("encoder") == "direct" and settings["input_kind"].source == DEFAULT:
+        settings["input_kind"] = Choice("current", IN_FILE)
+    rules = Rules(dialect, settings, given, written)
+    return rules, _report(rules, source)
+
+
+def _dialect(given: Mapping[str, Any], written: Mapping[str, Any], guess: Guess) -> tuple[str, str]:
+    if "dialect" in given:
+        return given["dialect"], GIVEN
+    if "dialect" in written:
+        return written["dialect"], IN_FILE
+    if any(word in written for word in SEMANTICS):
+        return "nir", IN_FILE
+    return guess.dialect, inferred(guess.reason)
+
+
+def _dt(dialect: Dialect, guess: Guess, *, same: bool) -> tuple[float | None, str]:
+    if same and guess.dt is not None:
+        return guess.dt, inferred(guess.reason)
+    if dialect.dt is not None:
+        return dialect.dt, inferred(f"{dialect.name} has no other")
+    return None, DEFAULT
+
+
+def _report(rules: Rules, source: str) -> list[Assumption]:
+    notes = [Assumption("dialect", rules.dialect.name, source)]
+    if rules.dt is not None:
+        notes.append(Assumption("dt", f"{rules.dt:g}", rules["dt"].source))
+    return notes
+
+
+def words(meta: Mapping[str, Value], at: str) -> dict[str, Any]:
+    """What qspinn's metadata say, checked; words that mean nothing to us are left out.
+
+    Raises:
+        FrontendError: A word is none of those allowed.
+    """
+    plain: dict[str, Any] = {}
+    for key, value in meta.items():
+        name = "compare" if key == "comparison" else key
+        if not isinstance(value, str):
+            if value.size != 1:
+                raise FrontendError("is an array, not one value", at=f"{at}.{shown(key)}")
+            value = value.reshape(()).item()
+        plain[name] = value
+    return _checked(plain, at)
+
+
+def _checked(values: Mapping[str, Any], at: str) -> dict[str, Any]:
+    for name, value in values.items():
+        where = name if at == "option" else f"{at}.{name}"
+        if name in WORDS and value not in WORDS[name]:
+            allowed = ", ".join(WORDS[name])
+            raise FrontendError(f"must be one of {allowed}, not {shown(str(value))}", at=where)
+        if name in (*NUMBERS, *WHOLE) and not _positive(value):
+            raise FrontendError(f"must be a positive number, not {shown(str(value))}", at=where)
+        if name in WHOLE and not (value % 1 == 0 and value <= WHOLE[name]):
+            raise FrontendError(f"must be whole, at most {WHOLE[name]}, not {value}", at=where)
+        if name == "max_spikes" and int(value) & (int(value) + 1):
+            raise FrontendError(f"must be 1, 3, 7, 15, ..., not {value}", at=where)
+    return {name: int(value) if name in WHOLE else value for name, value in values.items()}
+
+
+def _positive(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    return bool(0 < value < math.inf)

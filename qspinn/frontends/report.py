@@ -1,0 +1,51 @@
+"""What a frontend hands over: the graph, and every assumption that it took to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qspinn.ir import Graph
+
+GIVEN = "given"
+IN_FILE = "in the file"
+DEFAULT = "default"
+
+
+def inferred(reason: str) -> str:
+    """The source of an assumption that follows from something seen in the file."""
+    return f"inferred: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """One thing that a file leaves open, or says in its own way, and how it was read.
+
+    Attributes:
+        subject: A quantity (``dt``) or a node of the graph.
+        value: How it was read.
+        source: ``given``, ``in the file``, ``default`` or ``inferred: <reason>``.
+    """
+
+    subject: str
+    value: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.value} ({self.source})"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A network as read from a file.
+
+    Attributes:
+        graph: The float graph, verified.
+        assumptions: For people; `inspect` prints them.
+        meta: ``format``, and where the file or the reading says so ``dialect``, ``dt`` (seconds
+            per step), ``T``, ``encoder``, ``gain`` and ``names`` (node -> name in the file).
+    """
+
+    graph: Graph
+    assumptions: tuple[Assumption, ...] = ()
+    meta: Mapping[str, object] = field(default_factory=dict)
