@@ -54,7 +54,7 @@ slow: setup
 	$(PYTEST) -m slow
 
 bench: setup
-	$(RUN) benchmarks/run.py
+	$(RUN) examples/benchmark/simulator.py
 
 clean:
 	rm -rf build dist out .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

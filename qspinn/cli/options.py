@@ -28,7 +28,8 @@ _MODEL = (
         ["count", "first_spike", "membrane_last", "membrane_max"])),
 )  # fmt: skip
 MODEL_OPTIONS = (
-    "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes", "readout",
+    "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
+    "readout",
 )  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
