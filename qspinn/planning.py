@@ -158,8 +158,8 @@ def derived(graph: Graph, lists: Mapping[str, Program]) -> dict[str, Entry]:
         span = program.input_span
         widest = max((op.span.bits for op in program.ops if op.span is not None), default=1)
         clips = sorted({str(op.overflow) for op in program.ops if op.kind == "fit"})
-        note = f"proved {span}; widest intermediate {widest} bits; " + (
-            f"may {' and '.join(clips)}" if clips else "no state can leave its range"
+        note = f"proved {span}, widest value {widest} bits, " + (
+            f"may {' and '.join(clips)}" if clips else "no state leaves its range"
         )
         frac = next(op.frac for op in program.ops if op.kind == "input") or 0
         fmt = QFormat(min(span.bits + (span.lo >= 0), 32), frac)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,10 +18,14 @@ from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 from qspinn.validate import Verdict
 
+_PLAIN = 132
+"""Columns where nobody says how many there are: a log, a pipe."""
+
 
 def console() -> Console:
     """Where people read."""
-    return Console(stderr=True, highlight=False)
+    found = Console(stderr=True, highlight=False)
+    return found if found.is_terminal else Console(stderr=True, highlight=False, width=_PLAIN)
 
 
 @contextmanager
@@ -43,7 +47,9 @@ def progress(what: str, total: int) -> Iterator[Progress]:
 def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if i in right else "left"
+        last = i == len(columns) - 1
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=not last)
     return table
 
 
@@ -91,8 +97,8 @@ def footprint(value: Footprint, baseline: int, device: Device) -> Table:
 
 def accuracy(value: Comparison) -> Table:
     """Float and integer accuracy with 95 % intervals, and the paired difference."""
-    title = f"Accuracy on the {value.part} part ({value.float.count} samples, 95 % intervals)"
-    table = _table(title, "network", "accuracy")
+    title = f"Accuracy on the {value.part} part, {value.float.count} samples"
+    table = _table(title, "network", "with 95 % interval")
     table.add_row("float", value.float.percent())
     table.add_row("integer", value.integer.percent())
     d = value.difference
