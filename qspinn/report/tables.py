@@ -118,13 +118,13 @@ def verdicts(values: Iterable[Verdict]) -> Table:
 
 
 def checks(values: Iterable[Check]) -> Table:
-    """A gate's checks."""
-    table = _table("Checks", "check", "", "measured", "limit", "verdict")
+    """A gate's checks, and what fills a region or differed first."""
+    table = _table("Checks", "verdict", "check", "of", "measured", "limit", "")
     for check in values:
         verdict = "pass" if check.passed else "FAIL"
-        table.add_row(check.group, check.name, check.measured, check.limit, verdict)
-        if check.detail:
-            table.add_row("", "", escape(check.detail))
+        table.add_row(
+            verdict, check.group, check.name, check.measured, check.limit, escape(check.detail)
+        )
     return table
 
 

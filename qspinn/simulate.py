@@ -1,0 +1,252 @@
+"""The fast simulator: an integer graph on a whole data set, bit for bit as the interpreter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from threading import Lock
+
+import numpy as np
+
+from qspinn.engine.events import Events
+from qspinn.engine.layout import spanned
+from qspinn.engine.machine import Machine, Network
+from qspinn.errors import QspinnError
+from qspinn.fixed import Interval
+from qspinn.interp import Trace
+from qspinn.ir import Array, Graph, Neuron, Output
+from qspinn.readout import Summary, output_neuron
+from qspinn.verify import verify
+
+__all__ = ["Events", "Result", "simulate"]
+
+RECORDS = ("summary", "outputs", "trace")
+ENGINES = ("auto", "numba", "numpy")
+_BLOCK = 1 << 26
+"""Bytes of edges that one sample's block may need; longer runs are cut into several blocks."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a simulation returns.
+
+    Attributes:
+        summary: What readouts need of each sample (see `qspinn.readout`); None where the graph
+            has several outputs.
+        trace: The output edges with ``record="outputs"``; the states too with ``"trace"``.
+    """
+
+    summary: Summary | None
+    trace: Trace | None
+
+
+def simulate(
+    graph: Graph,
+    data: Array | Events,
+    *,
+    threads: int | None = None,
+    record: str = "summary",
+    engine: str = "auto",
+    progress: Progress | None = None,
+) -> Result:
+    """Run an integer graph on every sample of ``data``.
+
+    The results do not depend on ``threads`` or ``engine``: each is equal to `qspinn.interp.run`.
+
+    Args:
+        graph: An integer graph.
+        data: Integers (samples, steps, *input shape), or event lists.
+        threads: How many to use; None: one for each core this process may use.
+        record: ``summary`` alone, or in addition the ``outputs`` in every step, or the whole
+            ``trace`` with every state.
+        engine: ``numba``, ``numpy``, or ``auto``: numba where it is installed.
+        progress: Called with the number of samples just finished, from one thread at a time.
+
+    Raises:
+        QspinnError: The graph is not integer, or the data do not fit its input.
+    """
+    _choose(record, RECORDS, "record")
+    if not graph.is_integer:
+        raise QspinnError(f"{graph.name} is not quantized; interp.run interprets float graphs")
+    network = _network(graph, _engine(engine))
+    job = _Job(network, _checked(network, data), record)
+    job.run(threads or _cores(), progress)
+    return job.result()
+
+
+def _choose(value: str, allowed: tuple[str, ...], what: str) -> None:
+    if value not in allowed:
+        raise QspinnError(f"{what} is one of {', '.join(allowed)}, not {value!r}")
+
+
+def _engine(engine: str) -> str:
+    _choose(engine, ENGINES, "engine")
+    installed = find_spec("numba") is not None
+    if engine == "numba" and not installed:
+        raise QspinnError("numba is not installed", hint="pip install 'qspinn[fast]'")
+    return engine if engine != "auto" else "numba" if installed else "numpy"
+
+
+@lru_cache(maxsize=16)
+def _network(graph: Graph, engine: str) -> Network:
+    verify(graph)  # compiled loops rely on shapes that fit
+    if engine == "numba":
+        from qspinn.engine import fast
+
+        return fast.network(graph)
+    from qspinn.engine import plain
+
+    return plain.network(graph)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _checked(network: Network, data: Array | Events) -> Array | Events:
+    """The data, if they fit the input."""
+    node = network.graph.input
+    span = network.signals[node.name].interval
+    events = isinstance(data, Events)
+    shape = (len(data), data.steps, *data.shape) if isinstance(data, Events) else data.shape
+    if len(shape) < 2 or shape[2:] != node.shape or shape[1] < 1:
+        raise QspinnError(
+            f"data of shape {shape} are not (samples, steps, *{node.shape})", at=node.name
+        )
+    values = data.values if isinstance(data, Events) else data
+    if values is not None and values.dtype.kind not in "biu":
+        raise QspinnError(f"an integer graph takes integers, not {values.dtype}", at=node.name)
+    seen = spanned(values) if values is not None and values.size else Interval(0, 1)
+    assert span is not None, "the graph is integer"
+    if (seen | Interval(0, 0) if events else seen) not in span:
+        raise QspinnError(f"data run from {seen.lo} to {seen.hi}, outside {span}", at=node.name)
+    return data
+
+
+class _Job:
+    """One simulation: where its results go, and the chunks it is done in."""
+
+    def __init__(self, network: Network, data: Array | Events, record: str) -> None:
+        self.network, self.data = network, data
+        self.samples = len(data)
+        self.steps = data.steps if isinstance(data, Events) else data.shape[1]
+        outputs = [node.name for node in network.graph.of_type(Output)]
+        self.readout = outputs[0] if len(outputs) == 1 else None
+        self.membrane = _membrane(network) if self.readout else None
+        self.outputs = {name: self.room(name) for name in outputs if record != "summary"}
+        self.states = {
+            name: self.room(name.rpartition(".")[0]) for name in network.start if record == "trace"
+        }
+        kept = network.graph.of_type(Neuron) if record == "trace" else ()
+        self.keep = frozenset(node.name for node in kept)
+        self.keep |= {self.membrane.rpartition(".")[0]} if self.membrane else set()
+        self.summary = self.blank()
+
+    def room(self, name: str) -> Array:
+        """Space for the elements of an edge in every step."""
+        return np.empty((self.samples, self.steps, self.network.ports[name].size), np.int64)
+
+    def blank(self) -> tuple[Array, Array, Array, Array]:
+        """Counts, first spike, last and highest membrane potential before the first step."""
+        size = self.network.ports[self.readout].size if self.readout else 0
+        shape = (self.samples, size)
+        lowest = np.iinfo(np.int64).min
+        return (np.zeros(shape, np.int64), np.full(shape, self.steps),
+                np.zeros(shape, np.int64), np.full(shape, lowest))  # fmt: skip
+
+    def run(self, threads: int, progress: Progress | None) -> None:
+        """Simulate all samples, each chunk on whichever thread is free."""
+        block, height = self.sizes(threads)
+        chunks = iter(range(0, self.samples, height))
+        lock = Lock()
+
+        def work() -> None:
+            machine = Machine(self.network, self.keep)
+            while True:
+                with lock:
+                    first = next(chunks, None)
+                if first is None:
+                    return
+                last = min(first + height, self.samples)
+                self.chunk(machine, slice(first, last), block)
+                if progress:
+                    with lock:
+                        progress(last - first)
+
+        if threads == 1 or self.samples <= height:
+            work()
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work) for _ in range(threads)]:
+                done.result()
+
+    def sizes(self, threads: int) -> tuple[int, int]:
+        """The steps of a block and the samples of a chunk."""
+        edges = set(self.network.origin.values())
+        if isinstance(self.data, Events):
+            edges.discard(self.network.graph.input.name)
+        ports = [self.network.ports[name] for name in edges]
+        each = sum(port.width * (port.dtype.itemsize + 1) for port in ports) or 1
+        block = min(self.steps, self.network.block or self.steps, max(1, _BLOCK // each))
+        fair = -(-self.samples // threads)
+        return block, max(1, min(self.network.bytes // (each * block), fair))
+
+    def chunk(self, machine: Machine, samples: slice, block: int) -> None:
+        """Simulate some samples from their first step to their last."""
+        machine.reset(samples.stop - samples.start)
+        while machine.time < self.steps:
+            machine.feed(self.data, samples.start, min(block, self.steps - machine.time))
+            machine.run()
+            self.collect(machine, samples)
+            machine.advance()
+
+    def collect(self, machine: Machine, samples: slice) -> None:
+        """Take from the block just simulated what is wanted."""
+        steps = slice(machine.time, machine.time + machine.steps)
+        ports = self.network.ports
+        for name, room in self.outputs.items():
+            room[samples, steps] = ports[name].elements(machine.cube(machine.dense(name)))
+        for name, room in self.states.items():
+            port = ports[name.rpartition(".")[0]]
+            room[samples, steps] = port.elements(machine.traces[name])
+        if self.readout is None:
+            return
+        sent = machine.elements(self.readout, machine.cube(machine.dense(self.readout)))
+        membrane = sent
+        if self.membrane:
+            owner = self.membrane.rpartition(".")[0]
+            membrane = machine.elements(owner, machine.traces[self.membrane])
+        into = [part[samples] for part in self.summary]
+        self.network.summarize(sent, membrane, machine.time, self.steps, *into)
+
+    def result(self) -> Result:
+        """What was collected, each edge in its shape."""
+        shapes = {name: signal.shape for name, signal in self.network.signals.items()}
+        head = (self.samples, self.steps)
+        outputs = {name: room.reshape(*head, *shapes[name]) for name, room in self.outputs.items()}
+        states = {
+            name: room.reshape(*head, *shapes[name.rpartition(".")[0]])
+            for name, room in self.states.items()
+        }
+        return Result(
+            Summary(*self.summary) if self.readout else None,
+            Trace(states, outputs) if outputs else None,
+        )
+
+
+def _membrane(network: Network) -> str | None:
+    """The state that readouts of the membrane potential look at, if it fits the output."""
+    graph = network.graph
+    node = output_neuron(graph)
+    if node is None or "v" not in node.states:
+        return None
+    size = network.ports[graph.output.name].size
+    return f"{node.name}.v" if network.ports[node.name].size == size else None

@@ -1,0 +1,270 @@
+"""The command line as a person or a CI job meets it: exit codes, streams, files left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from qspinn.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / "examples" / "digits" / "digits.nir"
+DATA = ROOT / "examples" / "digits" / "digits.npz"
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*args: object) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in args])
+        streams = capsys.readouterr()
+        code = caught.value.code
+        return Result(code if isinstance(code, int) else 0, streams.out, streams.err)
+
+    return run
+
+
+def network(path: Path, *, weight: np.ndarray | None = None, fc: str = "fc") -> Path:
+    """A small net without any dialect's signature and without metadata."""
+    w = np.eye(3, dtype=np.float32) if weight is None else weight
+    ones = np.ones(len(w))
+    lif = nir.LIF(tau=0.02 * ones, r=ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones)
+    graph = nir.NIRGraph(
+        nodes={"in": nir.Input({"input": np.array([3])}), fc: nir.Linear(w), "lif": lif,
+               "out": nir.Output({"output": np.array([len(w)])})},
+        edges=[("in", fc), (fc, "lif"), ("lif", "out")], type_check=False,
+    )  # fmt: skip
+    nir.write(path, graph)
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "digits"
+    with pytest.raises(SystemExit) as caught:
+        main(["compile", str(DIGITS), "--target", "mcu", "--data", str(DATA), "-o", str(folder)])
+    assert caught.value.code == 0
+    return folder
+
+
+def test_compile_writes_everything_and_keeps_stdout_clean(qspinn: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    done = qspinn("compile", DIGITS, "--target", "mcu", "--data", DATA, "-o", folder)
+    assert (done.code, done.out) == (0, "")
+    for word in ("integrator", "fc1.weight", "float32", "difference, paired", "lif1.scale"):
+        assert word in done.err, word
+    names = {p.name for p in folder.iterdir()}
+    assert {"digits.h", "digits.c", "digits_impl.h", "digits_data.h", "plan.txt", "graph.qspinn",
+            "manifest.json"} <= names  # fmt: skip
+    again = tmp_path / "again"
+    assert qspinn("compile", DIGITS, "--target", "mcu", "--data", DATA, "-o", again).code == 0
+    for path in folder.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_json_says_what_the_tables_say(qspinn: Run, tmp_path: Path) -> None:
+    done = qspinn("compile", DIGITS, "--target", "mcu", "--data", DATA, "-o", tmp_path / "o",
+                  "--json")  # fmt: skip
+    facts = json.loads(done.out)
+    assert facts["accuracy"]["integer"]["value"] > 0.95
+    assert facts["network_bytes"] * 3 < facts["float32_bytes"]
+
+
+def test_the_plan_that_was_written_gives_the_same_bytes(
+    qspinn: Run, artifact: Path, tmp_path: Path
+) -> None:
+    done = qspinn("compile", DIGITS, "--target", "mcu", "--data", DATA, "-o", tmp_path / "o",
+                  "--plan", artifact / "plan.txt")  # fmt: skip
+    assert done.code == 0
+    assert (tmp_path / "o" / "digits_data.h").read_bytes() == (
+        artifact / "digits_data.h"
+    ).read_bytes()
+
+
+@pytest.mark.needs("gcc")
+def test_validate_and_check(qspinn: Run, artifact: Path, tmp_path: Path) -> None:
+    assert qspinn("validate", artifact, "--samples", 3).code == 0
+    done = qspinn("validate", artifact, "--samples", 3, "--data", DATA, "--json")
+    (verdict,) = json.loads(done.out)
+    assert verdict["mismatch"] is None
+    assert verdict["values"] == 3 * 24 * (64 + 10 + 10)
+    junit = tmp_path / "junit.xml"
+    passed = qspinn("check", artifact, "--budget", "ram=64KiB,flash=64KiB", "--junit", junit)
+    assert passed.code == 0
+    assert ET.parse(junit).getroot()[0].get("failures") == "0"
+    failed = qspinn("check", artifact, "--budget", "ram=16", "--junit", junit, "--json")
+    assert failed.code == 1
+    suite = ET.parse(junit).getroot()[0]
+    assert suite.get("failures") == "1"
+    assert json.loads(failed.out)["passed"] is False
+    assert "state" in failed.err
+    assert "FAIL" in failed.err
+
+
+@pytest.mark.needs("gcc")
+def test_a_changed_artifact_is_noticed(qspinn: Run, artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(artifact), str(copy)], check=True)
+    header = copy / "digits_data.h"
+    header.write_text(header.read_text() + "\n")
+    done = qspinn("validate", copy)
+    assert done.code == 2
+    assert "digits_data.h" in done.err
+
+
+def test_a_budget_that_is_too_small_refuses_and_leaves_nothing(qspinn: Run, tmp_path: Path) -> None:
+    done = qspinn("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "o", "--budget", "ram=64")
+    assert done.code == 1
+    assert "digits does not fit generic (ram 64 B): needs" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drop_beyond_the_limit_refuses(qspinn: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.txt"
+    plan.write_text("fc1.weight s2f-6 floor saturate\nfc2.weight s2f-6 floor saturate\n")
+    done = qspinn("compile", DIGITS, "--target", "mcu", "--data", DATA, "--plan", plan,
+                  "--max-drop", "1%", "-o", tmp_path / "o")  # fmt: skip
+    assert done.code == 1
+    assert "accuracy drops by" in done.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_inspect_says_what_was_assumed_and_what_targets_say(qspinn: Run) -> None:
+    done = qspinn("inspect", DIGITS)
+    assert done.code == 0
+    assert done.out.startswith("graph digits")
+    assert "mcu: can compile it" in done.err
+    assert "loihi: can compile it" in done.err
+    facts = json.loads(qspinn("inspect", DIGITS, "--json").out)
+    assert {a["subject"] for a in facts["assumptions"]} >= {"dt", "reset"}
+
+
+def test_targets_and_doctor(qspinn: Run) -> None:
+    done = qspinn("targets")
+    assert done.code == 0
+    assert "stm32c011" in done.err
+    assert "loihi2" in done.err
+    assert json.loads(qspinn("targets", "mcu", "--json").out)["mcu"]["executors"][0] == "host"
+    doctor = qspinn("doctor", "--json")
+    assert doctor.code == 0
+    assert {tool["name"] for tool in json.loads(doctor.out)} >= {"C compiler", "lava"}
+
+
+BAD = {
+    "truncated": lambda p: p.write_bytes(DIGITS.read_bytes()[:3000]),
+    "no-hdf5": lambda p: p.write_text("hello"),
+    "empty": lambda p: p.write_bytes(b""),
+    "nan": lambda p: network(p, weight=np.full((3, 3), np.nan, np.float32)),
+    "infinite": lambda p: network(p, weight=np.full((3, 3), np.inf, np.float32)),
+    "shapes": lambda p: network(p, weight=np.ones((3, 5), np.float32)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_models_get_one_clear_error(qspinn: Run, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bad.nir"
+    BAD[kind](path)
+    done = qspinn("compile", path, "--target", "mcu", "--dt", "1e-3", "-o", tmp_path / "o")
+    refused(done, tmp_path)
+
+
+def refused(done: Result, folder: Path) -> None:
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.count("error: ") == 1
+    assert "Traceback" not in done.err
+    assert [p.name for p in folder.iterdir() if p.suffix != ".nir"] == [], "nothing left behind"
+
+
+def test_an_unknown_node_is_named(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "bad.nir")
+    with h5py.File(path, "r+") as file:
+        node = file["node/nodes/lif"]
+        del node["type"]
+        node["type"] = "HodgkinHuxley"
+    done = qspinn("compile", path, "--target", "mcu", "--dt", "1e-3", "-o", tmp_path / "o")
+    refused(done, tmp_path)
+    assert "HodgkinHuxley" in done.err
+    assert "lif" in done.err
+
+
+def test_a_missing_dt_is_asked_for(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "net.nir")
+    with h5py.File(path, "r+") as file:  # a gain that is no dialect's signature
+        file["node/nodes/lif/r"][...] = [0.3, 0.7, 1.9]
+    done = qspinn("compile", path, "--target", "mcu", "-o", tmp_path / "o")
+    refused(done, tmp_path)
+    assert "dt is needed" in done.err
+    assert "hint: give dt" in done.err
+
+
+@pytest.mark.needs("gcc")
+def test_a_name_with_quotes_and_newlines_is_harmless(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "n.nir", fc='a "b"\n}; int x; {')
+    folder = tmp_path / "o"
+    done = qspinn("compile", path, "--target", "mcu", "--dt", "1e-3", "-o", folder,
+                  "--name", 'he said "hi"\n#include <evil.h>')  # fmt: skip
+    assert done.code == 0, done.err
+    for header in folder.glob("*.h"):
+        lines = header.read_text().splitlines()
+        assert not any(line.startswith(("#include <evil.h>", "}; int x;")) for line in lines)
+    assert qspinn("validate", folder, "--samples", 2).code == 0
+
+
+def test_other_bad_input(qspinn: Run, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    cases = {
+        "unknown device": ("compile", DIGITS, "--target", "mcu", "--device", "z80", "-o", out),
+        "unknown target": ("compile", DIGITS, "--target", "abacus", "-o", out),
+        "missing model": ("compile", tmp_path / "none.nir", "--target", "mcu", "-o", out),
+        "missing option": ("compile", DIGITS, "--target", "mcu"),
+        "bad budget": ("compile", DIGITS, "--target", "mcu", "-o", out, "--budget", "ram=big"),
+        "no artifact": ("validate", tmp_path),
+        "unknown command": ("transmogrify",),
+        "missing data": ("compile", DIGITS, "--target", "mcu", "-o", out, "--data", "none.npz"),
+    }
+    for what, args in cases.items():
+        done = qspinn(*args)
+        assert done.code == 2, what
+        assert "Traceback" not in done.err, what
+        assert "rror" in done.err, what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder(qspinn: Run, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    done = qspinn("compile", DIGITS, "--target", "mcu", "-o", blocker / "o")
+    assert done.code == 2
+    assert "cannot be written" in done.err
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_as_a_program_from_elsewhere(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qspinn.cli", "targets", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) >= {"mcu", "loihi"}
