@@ -1,0 +1,63 @@
+"""Loihi 2, as Lava's fixed-point processes define it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from qspinn.backend import Artifact, Tool
+from qspinn.calibrate import Calibration
+from qspinn.interp import Trace
+from qspinn.ir import Array, Graph
+from qspinn.memory import Device, Footprint
+from qspinn.plan import Plan
+
+from . import execute
+from .emit import emit
+from .footprint import footprint
+from .legalize import legalize
+from .plan import default_plan
+from .table import CAPABILITIES, DEVICES
+
+
+class Loihi:
+    """The target ``loihi``."""
+
+    name = "loihi"
+    capabilities = CAPABILITIES
+    devices: Mapping[str, Device] = DEVICES
+    default_device = "loihi2"
+    executors = execute.EXECUTORS
+
+    def plan(self, graph: Graph, calibration: Calibration) -> Plan:
+        """Loihi's formats, with scales and exponents that suit the network."""
+        return default_plan(graph, calibration)
+
+    def legalize(
+        self,
+        graph: Graph,
+        *,
+        start: str = "skewed",
+        assume_activation: Mapping[str, int] | None = None,
+    ) -> Graph:
+        """The graph in the shape of Lava's processes, exactly; see `legalize.legalize`."""
+        return legalize(graph, start=start, assume_activation=assume_activation)
+
+    def footprint(self, graph: Graph, device: Device) -> Footprint:
+        """Synaptic memory, state and cores; see `footprint.footprint`."""
+        return footprint(graph, device)
+
+    def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
+        """A Lava package."""
+        return emit(graph, device, plan)
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The interpreters that can run Lava."""
+        return execute.tools()
+
+    def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
+        """Run the package in Lava's fixed-point simulator."""
+        return execute.run(folder, graph, data, executor)
+
+
+BACKEND = Loihi()

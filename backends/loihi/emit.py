@@ -1,0 +1,237 @@
+"""Emit: a self-contained Lava package that needs lava-nc and numpy, the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from qspinn import __version__
+from qspinn.backend import Artifact
+from qspinn.ir import Array, Graph, Shape
+from qspinn.memory import Device
+from qspinn.plan import Plan
+from qspinn.render import render
+
+from .layers import Layer, layers
+from .names import quoted
+from .process import process_text
+from .reasons import Reasons
+from .script import NetworkText, Script
+from .synapses import Kernel, Synapse
+from .unroll import Sparse
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+_COPIED = {
+    "run.py": "run.py", "lava_compat.py": "lava_compat.py", "recording.py": "recording.py",
+    "sources/__init__.py": "sources.py", "sinks/__init__.py": "sinks.py",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReadmeText:
+    """README.md as the template prints it."""
+
+    title: str
+    version: str
+    device: str
+    chain: str
+    input_shape: str
+    low: int
+    high: int
+    output_words: str
+    output_shape: str
+    time: tuple[str, ...]
+    rows: tuple[str, ...]
+    notes: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
+    """The package of a legalized graph; of the plan, the observed peaks are written into it.
+
+    Raises:
+        LegalizeError: The graph was not legalized.
+    """
+    reasons = Reasons()
+    found = layers(graph, reasons)
+    reasons.raise_if_any(graph.name)
+    script = Script(graph, found)
+    text = script.text()
+    contents = {
+        "network.py": render("loihi/network.py.j2", net=text).encode(),
+        "params.npz": npz(script.params),
+        "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device)).encode(),
+    }
+    for path, template in _COPIED.items():
+        contents[path] = _template(template)
+    own = [layer for layer in found if layer.registers is None]
+    for layer in own:
+        ident = script.idents[layer.name]
+        printed = render("loihi/neurons.py.j2", neuron=process_text(layer, ident))
+        contents[f"neurons_{ident}/__init__.py"] = printed.encode()
+    if own:
+        contents["arithmetic.py"] = _template("arithmetic.py")
+    return Artifact("loihi", graph.name, dict(sorted(contents.items())), _facts(script, text, plan))
+
+
+def _template(name: str) -> bytes:
+    return files("qspinn.templates").joinpath("loihi", name).read_bytes()
+
+
+def npz(arrays: Mapping[str, Array]) -> bytes:
+    """A compressed numpy archive without dates, in the order of the names."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in sorted(arrays.items()):
+            member = io.BytesIO()
+            np.save(member, np.ascontiguousarray(_plain(values)), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", _DATE)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, member.getvalue())
+    return buffer.getvalue()
+
+
+def _plain(values: Array) -> Array:
+    """32-bit integers, as Lava computes with them; its own shifts overflow in narrower ones."""
+    limits = np.iinfo(np.int32)
+    fits = limits.min <= values.min(initial=0) and values.max(initial=0) <= limits.max
+    return values.astype(np.int32 if fits else np.int64)
+
+
+# --- what is said about the network ---
+
+
+def _facts(script: Script, text: NetworkText, plan: Plan) -> dict[str, Any]:
+    """The mapping of the graph to Lava, for the manifest."""
+    return {
+        "start": script.graph.start,
+        "samples": "one run" if text.joint else "a run for each sample",
+        "set_by_host": [*text.settings],
+        "layers": [_layer_facts(script, layer, plan) for layer in script.found],
+    }
+
+
+def _layer_facts(script: Script, layer: Layer, plan: Plan) -> dict[str, Any]:
+    bits = sorted({p.bits for s in layer.synapses for p in s.packed})
+    return {
+        "layer": layer.name,
+        "processes": list(script.processes[layer.name]),
+        "neurons": _process_of(layer),
+        "stock": layer.registers is not None,
+        "simulator_only": layer.why,
+        "shift": layer.shift,
+        "weight_bits": bits,
+        "exponents": sorted({p.exponent for s in layer.synapses for p in s.packed}),
+        "delays": sorted({s.lag for s in layer.synapses}),
+        "parameter_groups": _groups(layer),
+        "activation": [layer.bound.lo, layer.bound.hi],
+        "activation_is": "proved" if layer.proved else _unproved(layer),
+        "observed_peak": plan.options.get(f"assume.{layer.neuron.path}", ""),
+    }
+
+
+def _unproved(layer: Layer) -> str:
+    return "assumed" if layer.registers is not None else "free"
+
+
+def _process_of(layer: Layer) -> str:
+    if layer.registers is None:
+        return "own process model"
+    return "LIF, never firing" if layer.neuron.model.sends == "current" else "LIF"
+
+
+def _groups(layer: Layer) -> int:
+    """How many different sets of decays and thresholds a layer has."""
+    held = layer.registers
+    if held is None:
+        return 0
+    shape = layer.neuron.shape
+    columns = [np.broadcast_to(x, shape).reshape(-1) for x in (held.du, held.dv, held.vth)]
+    return len(np.unique(np.stack(columns), axis=1).T)
+
+
+def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
+    graph = script.graph
+    source = graph.input
+    span, node = script.known[source.name].interval, graph.output
+    assert span is not None, "an integer graph"
+    graded = script.known[node.name].kind == "current"
+    words = "membrane potentials after each step" if graded else "spikes"
+    own = [script.idents[layer.name] for layer in script.found if layer.registers is None]
+    extra = [
+        f"| `neurons_{ident}/` | a process model of its own, simulator only |" for ident in own
+    ]
+    if own:
+        extra.append("| `arithmetic.py` | its roundings |")
+    return ReadmeText(
+        title=text.title,
+        version=__version__,
+        device=device.name,
+        chain=text.chain,
+        input_shape=_shape(source.shape),
+        low=span.lo,
+        high=span.hi,
+        output_words=words,
+        output_shape=_shape(script.known[node.name].shape),
+        time=text.about,
+        rows=tuple(_row(script, layer) for layer in script.found),
+        notes=_notes(script, text),
+        files=tuple(extra),
+    )
+
+
+def _shape(shape: Shape) -> str:
+    return "".join(f", {n}" for n in shape)
+
+
+def _row(script: Script, layer: Layer) -> str:
+    size = int(np.prod(layer.neuron.shape))
+    kind = "stock" if layer.registers is not None else "simulator only"
+    synapses = ", ".join(_synapse(s) for s in layer.synapses)
+    bound = f"{layer.bound} {'proved' if layer.proved else _unproved(layer)}"
+    name = script.idents[layer.name]
+    return f"| {name} | {size} | {_process_of(layer)} ({kind}) | {synapses} | {bound} |"
+
+
+def _synapse(synapse: Synapse) -> str:
+    kind = (
+        "Conv"
+        if isinstance(synapse.form, Kernel)
+        else ("Sparse" if isinstance(synapse.form, Sparse) else "Dense")
+    )
+    sizes = " + ".join(f"{p.bits} bits * 2**{p.exponent} {p.mode.lower()}" for p in synapse.packed)
+    return f"{kind} {sizes}" + (f" delayed {synapse.lag}" if synapse.lag else "")
+
+
+def _notes(script: Script, text: NetworkText) -> tuple[str, ...]:
+    notes = []
+    if text.joint:
+        notes.append("All samples run one after the other in one run of Lava, with resets between.")
+    else:
+        notes.append("Each sample runs in a Lava network of its own.")
+    for layer in script.found:
+        if layer.registers is None:
+            notes.append(
+                f"`{script.idents[layer.name]}` runs in the simulator only: {quoted(layer.why)}."
+            )
+        elif not layer.proved:
+            notes.append(
+                f"The summed input of `{script.idents[layer.name]}` is assumed to stay within 16 "
+                "bits; run.py stops where it does not."
+            )
+    if text.settings:
+        notes.append(
+            "The host sets some registers when their layers start: SETTINGS in network.py."
+        )
+    if any(layer.line and not layer.shift for layer in script.found):
+        notes.append(
+            "Biases of synaptic currents are put into the first step by the simulator; on a chip "
+            "they would arrive one step later."
+        )
+    return tuple(notes)

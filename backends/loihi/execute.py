@@ -1,0 +1,133 @@
+"""Run an emitted package in Lava, and read its registers back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from qspinn.backend import Tool
+from qspinn.errors import BackendError, ToolchainError
+from qspinn.interp import Trace
+from qspinn.ir import Array, Graph, Neuron
+
+from .names import identifiers, register_names
+
+EXECUTORS = ("lava", "lava310")
+_PYTHON = "QSPINN_LAVA_PYTHON"
+_HINTS = {
+    "lava": "pip install --ignore-requires-python --no-deps lava-nc==0.10.0, and "
+    "scipy networkx asteval",
+    "lava310": f"make setup-lava310, or name a Python 3.10 with lava-nc in {_PYTHON}",
+}
+_START_SECONDS, _STEP_SECONDS, _SYNAPSES_A_SECOND = 60.0, 0.02, 2e6
+_SHOWN_LINES = 20
+
+
+def tools() -> tuple[Tool, ...]:
+    """The interpreters that can run Lava."""
+    uses = {
+        "lava": "running Lava packages",
+        "lava310": "running them on Lava as it ships (Python 3.10)",
+    }
+    return tuple(Tool(name, use, _interpreter(name), _HINTS[name]) for name, use in uses.items())
+
+
+def _interpreter(executor: str) -> str:
+    """The Python that runs an executor; empty if there is none."""
+    if executor == "lava":
+        return sys.executable if find_spec("lava") is not None else ""
+    named = os.environ.get(_PYTHON, "")
+    beside = Path(__file__).resolve().parents[2] / ".venv-lava310" / "bin" / "python"
+    found = Path(named) if named else beside
+    return str(found) if found.is_file() else ""
+
+
+def run(folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
+    """Run the package in ``folder`` on (batch, steps, *input shape) integers.
+
+    Raises:
+        ToolchainError: Lava is not installed.
+        BackendError: Lava fails, or does not end.
+    """
+    if executor not in EXECUTORS:
+        raise BackendError(f"loihi has no executor {executor!r}", hint=f"one of {EXECUTORS}")
+    python = _interpreter(executor)
+    if not python:
+        raise ToolchainError(f"{executor} is not installed", hint=_HINTS[executor])
+    with tempfile.TemporaryDirectory() as scratch:
+        into = Path(scratch)
+        np.save(into / "input.npy", np.asarray(data))
+        _call(python, folder.resolve(), into, _limit(graph, data))
+        return _trace(graph, into)
+
+
+def _limit(graph: Graph, data: Array) -> float:
+    """Seconds after which a run counts as hung: far more than any took."""
+    synapses = sum(int(p.values.size) for node in graph.nodes for p in node.params().values())
+    places = sum(int(np.prod(node.shape)) for node in graph.of_type(Neuron))
+    samples, steps = int(data.shape[0]), int(data.shape[0] * (data.shape[1] + len(graph.nodes)))
+    step = len(graph.nodes) * _STEP_SECONDS + (synapses + 100 * places) / _SYNAPSES_A_SECOND
+    return _START_SECONDS * (1 + samples / 20) + steps * step
+
+
+def _call(python: str, folder: Path, into: Path, limit: float) -> None:
+    command = [
+        python, "-B", str(folder / "run.py"), "--input", str(into / "input.npy"),
+        "--output", str(into / "out.npy"), "--trace", str(into / "trace"),
+    ]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    log = into / "log"
+    with log.open("wb") as output:
+        # A session of its own: Lava's processes must die with the run that started them.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            cwd=into, env=environment, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            _end(process)
+    if code != 0:
+        what = (
+            f"did not end within {limit:.0f} s" if code is None else f"failed with exit code {code}"
+        )
+        raise BackendError(f"Lava {what}\n{_last_lines(log)}", at=str(folder))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of a run, its children included."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_SHOWN_LINES:]) or "  (it printed nothing)"
+
+
+def _trace(graph: Graph, into: Path) -> Trace:
+    idents = identifiers(graph)
+    states = {
+        f"{node.name}.{name}": _load(into / "trace" / f"{idents[node.name]}.{word}.npy")
+        for node in graph.of_type(Neuron)
+        for name, word in register_names(node.states).items()
+    }
+    return Trace(states, {graph.output.name: _load(into / "out.npy")})
+
+
+def _load(path: Path) -> Array:
+    if not path.is_file():
+        raise BackendError(f"Lava left no {path.name}")
+    values: Array = np.load(path, allow_pickle=False).astype(np.int64)
+    return values

@@ -1,0 +1,91 @@
+"""What Loihi 2 can express and holds, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qspinn.capabilities import Capabilities
+from qspinn.fixed import Interval, Overflow, QFormat, Rounding
+from qspinn.memory import Device
+
+STATE = Interval(-(2**23) + 1, 2**23 - 1)
+"""The membrane saturates here; the synaptic current wraps one further up, in (-2**23, 2**23]."""
+DECAY = QFormat(13, 12, signed=False)
+UNITY = 1 << DECAY.frac
+INPUT_SHIFT = 6
+"""Inputs and thresholds lie six binary places above the states."""
+MANTISSA, MOST_BIAS_EXPONENT = 4095, 7
+NEVER = 1 << 17
+"""A threshold mantissa that no membrane reaches."""
+ACTIVATION = 32767
+WEIGHT_BITS = (1, 2, 3, 4, 5, 6, 8)
+WEIGHT_EXPONENTS = Interval(-8, 7)
+MOST_DELAY = 62
+GRADED_BITS = 24
+
+
+def current_format(frac: int) -> QFormat:
+    """The synaptic current ``u``."""
+    return QFormat(24, frac, True, STATE.lo, STATE.hi + 1)
+
+
+def membrane_format(frac: int) -> QFormat:
+    """The membrane potential ``v``."""
+    return QFormat(24, frac, True, STATE.lo, STATE.hi)
+
+
+OVERFLOWS = {"u": Overflow.WRAP, "v": Overflow.SATURATE}
+
+CAPABILITIES = Capabilities(
+    weight_bits=WEIGHT_BITS,
+    state_bits=(24,),
+    decay_formats=("fixed",),
+    state_roundings=(Rounding.ZERO,),
+    scale_groups=("layer", "channel"),
+    synapse_steps=1,
+    notes=(
+        "Lava's stock processes express LIF, IF, CubaLIF (reset to zero, >) and LI readouts; other "
+        "neurons run as generated process models, in the simulator only.",
+        "Weights of both signs are 8-bit mantissas times a power of two; of one sign, 8 bits and a "
+        "common sign.",
+        "A neuron's summed input must stay within 16 bits in every step: |a| <= 32767.",
+        "Each stage of synapses takes a step; the network runs as a pipeline.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What one neuro core holds, and how many there are."""
+
+    words: int
+    neurons: int
+    axons: int
+    cores: int
+
+
+WORD_BYTES = 8
+LOIHI1, LOIHI2 = Core(16384, 1024, 4096, 128), Core(12000, 4095, 16000, 120)
+
+
+def _device(name: str, core: Core, note: str, source: str) -> Device:
+    regions = {"synmem": core.words * core.cores * WORD_BYTES, "cores": core.cores}
+    return Device(name, regions, core="neuro core", note=note, source=source)
+
+
+CORES = {"loihi1": LOIHI1, "loihi2": LOIHI2}
+DEVICES = {
+    "loihi2": _device(
+        "loihi2",
+        LOIHI2,
+        "budgets of Intel's compiler per core (12000 synapse words of 64 bits, 4095 neurons, 16000 "
+        "axons), 120 cores; inferred from its logs, the chip itself may hold more",
+        "lava-dl notebooks 2022-23, lava mapper",
+    ),
+    "loihi1": _device(
+        "loihi1",
+        LOIHI1,
+        "16384 synapse words, 1024 compartments and 4096 axons per core, 128 cores",
+        "Davies 2018, nengo-loihi allocator",
+    ),
+}

@@ -1,0 +1,95 @@
+"""Weights as a chip stores them: a mantissa of at most 8 bits, one exponent, one sign mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qspinn.fixed import IntArray, Interval
+
+from .reasons import Unfit
+from .table import WEIGHT_BITS, WEIGHT_EXPONENTS
+
+_WORD = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Weights as Lava's Dense and Sparse take them: mantissa * 2**exponent, exactly.
+
+    Mantissas fill the 8 bits from the top, so that Lava drops nothing for any number of bits, and
+    a negative exponent shifts a sum whose low bits are zero.
+    """
+
+    mantissa: IntArray
+    exponent: int
+    bits: int
+    mode: str
+
+    @property
+    def values(self) -> IntArray:
+        """The weights that the mantissas stand for."""
+        up, down = max(self.exponent, 0), max(-self.exponent, 0)
+        values: IntArray = (self.mantissa << up) >> down
+        return values
+
+
+def pack(values: IntArray) -> Packed:
+    """Write integers as mantissas, exponent and sign mode.
+
+    Raises:
+        Unfit: They have no such form.
+    """
+    low, high = int(values.min()), int(values.max())
+    mode = "EXCITATORY" if low >= 0 else "INHIBITORY" if high <= 0 else "MIXED"
+    if low == high == 0:
+        return Packed(values, 0, 1, mode)
+    zeros = trailing_zeros(values)
+    bits, room = _width(low >> zeros, high >> zeros, mode), _WORD + (mode == "MIXED")
+    if bits > _WORD:
+        raise Unfit(
+            f"weights from {low} to {high} need {bits} bits, the limit is {_WORD}",
+            hint="give them the format s8 (or u8) in the plan",
+        )
+    up = room - bits
+    exponent = zeros - up
+    if exponent not in WEIGHT_EXPONENTS:
+        raise Unfit(
+            f"weights from {low} to {high} need the exponent {exponent}, "
+            f"the limit is {WEIGHT_EXPONENTS.hi}",
+            hint="choose a smaller scale",
+        )
+    stored = next(b for b in WEIGHT_BITS if b >= bits)
+    return Packed((values >> zeros) << up, exponent, stored, mode)
+
+
+def _width(low: int, high: int, mode: str) -> int:
+    if mode == "MIXED":
+        return Interval(low, high).bits
+    return max(abs(low), abs(high)).bit_length()
+
+
+def trailing_zeros(values: IntArray) -> int:
+    """The largest k for which 2**k divides every value; 0 if all are zero."""
+    bits = int(np.bitwise_or.reduce(np.abs(values), axis=None))
+    return (bits & -bits).bit_length() - 1 if bits else 0
+
+
+def parts(values: IntArray) -> tuple[Packed, ...]:
+    """Write any integers as a sum of packed weights, as few as this greedy cut finds.
+
+    Raises:
+        Unfit: They reach beyond what the largest exponent holds.
+    """
+    try:
+        return (pack(values),)
+    except Unfit:
+        zeros = trailing_zeros(values)
+        width = int(np.abs(values >> zeros).max()).bit_length()
+        if width <= _WORD - 1:
+            raise
+    # The sign goes with the digits: what is left keeps it, and its digits fall below the cut.
+    cut = zeros + max(width - _WORD + 1, 1)
+    high = np.sign(values) * ((np.abs(values) >> cut) << cut)
+    return (pack(high), *parts(values - high))

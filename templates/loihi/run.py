@@ -1,0 +1,170 @@
+"""Run the network in Lava's fixed-point simulator.
+
+    python run.py --input spikes.npy --output out.npy [--trace DIR]
+
+`spikes.npy` holds integers, (samples, steps, *input shape); `out.npy` receives what the network
+sends, (samples, steps, *output shape), each step aligned with the input that caused it. With
+--trace, DIR receives every register of every layer after every step, as LAYER.REGISTER.npy.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+
+import numpy as np
+
+ACTIVATION = 32767
+
+
+def main():
+    """Read the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", required=True, help="spikes.npy")
+    parser.add_argument("--output", required=True, help="out.npy")
+    parser.add_argument("--trace", metavar="DIR", help="a folder for all registers")
+    options = parser.parse_args()
+    try:
+        import lava_compat  # noqa: F401
+    except ImportError as error:
+        print(f"run.py: {error}: pip install --ignore-requires-python --no-deps lava-nc==0.10.0",
+              "scipy networkx asteval", file=sys.stderr)
+        return 3
+    import network
+
+    data = np.load(options.input, allow_pickle=False)
+    if problem := wrong_with(data, network.INPUT):
+        print(f"run.py: {options.input}: {problem}", file=sys.stderr)
+        return 2
+    if options.trace:
+        os.makedirs(options.trace, exist_ok=True)
+    signal.signal(signal.SIGTERM, give_up)
+    try:
+        simulate(network, data, options)
+    except OverflowError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def wrong_with(data, wanted):
+    """What is wrong with the input, in words."""
+    shape = tuple(wanted["shape"])
+    if data.ndim < 2 or data.shape[2:] != shape or 0 in data.shape:
+        return f"has the shape {data.shape}, not (samples, steps, *{shape})"
+    if not (np.issubdtype(data.dtype, np.integer) or data.dtype == np.bool_):
+        return f"holds {data.dtype}, not integers"
+    low, high = wanted["low"], wanted["high"]
+    if data.min() < low or data.max() > high:
+        return f"runs from {data.min()} to {data.max()}, the input takes {low} to {high}"
+    return ""
+
+
+def give_up(*_):
+    """A process of Lava failed, and said how: end the others, which wait for it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    print("run.py: a process of Lava failed", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def simulate(network, data, options):
+    """Run all samples and write what was asked for."""
+    samples, steps = data.shape[:2]
+    layer, register = network.OUTPUT["layer"], network.OUTPUT["register"]
+    recorded = set(network.LAYERS) if options.trace else {layer}
+    groups = [data.reshape(1, samples * steps, *data.shape[2:])] if network.JOINT else data[:, None]
+    runs = [one_run(network, group[0], recorded, options.trace, steps) for group in groups]
+    for name in list(runs[0]):
+        shape = tuple(network.LAYERS[name[0]]["shape"])
+        values = np.concatenate([run.pop(name) for run in runs])
+        values = values.reshape(samples, steps, *shape)
+        if options.trace:
+            np.save(os.path.join(options.trace, f"{name[0]}.{name[1]}.npy"), values)
+        if name == (layer, register):
+            out = values
+    delay = network.OUTPUT["delay"]
+    late = np.zeros_like(out)
+    late[:, delay:] = out[:, : max(steps - delay, 0)]
+    np.save(options.output, late.reshape(samples, steps, *network.OUTPUT["shape"]))
+
+
+def one_run(network, data, recorded, trace, steps):
+    """Run Lava once on (steps, *input shape); return registers by layer and name, aligned."""
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from recording import Run
+    from sinks import Registers, Spikes
+
+    latest = max(layer["shift"] for layer in network.LAYERS.values())
+    total = len(data) + latest
+    with tempfile.TemporaryDirectory() as folder:
+        interval = steps if network.JOINT else total + 1
+        run = Run(folder, total, interval, recorded)
+        np.save(run.events, to_lava(data))
+        parameters = dict(np.load(os.path.join(HERE, "params.npz"), allow_pickle=False))
+        processes = network.build(parameters, run)
+        for name, layer in network.LAYERS.items():
+            if layer["stock"] and name in recorded:
+                states = trace or network.OUTPUT["register"] != "s"
+                recorder = Registers if states else Spikes
+                recorder(lif=processes[name], file=run.file(name), steps=total)
+        first = next(iter(processes.values()))
+        config, done = Loihi2SimCfg(select_tag="fixed_pt"), 0
+        for step in sorted({step for step, *_ in network.SETTINGS} | {total}):
+            first.run(condition=RunSteps(step - done), run_cfg=config)
+            done = step
+            for due, name, variable, parameter in network.SETTINGS:
+                if due == step < total:
+                    getattr(processes[name], variable).set(parameters[parameter])
+        first.stop()
+        check_activations(network, run)
+        return collect(network, run, len(data))
+
+
+def check_activations(network, run):
+    """Refuse a result that rests on a broken assumption."""
+    for name, layer in network.LAYERS.items():
+        if layer["watched"]:
+            peak = int(np.load(run.path(f"{name}.watch.peak.npy")).max())
+            if peak > ACTIVATION:
+                raise OverflowError(
+                    f"the summed input of {name} reached {peak}; it was assumed to stay within "
+                    f"{ACTIVATION}, beyond which Loihi computes something else"
+                )
+
+
+def collect(network, run, steps):
+    """The recorded registers, each from its layer's first step on."""
+    found = {}
+    for name, layer in network.LAYERS.items():
+        for register in ("s", *layer["states"]):
+            file = f"{run.file(name)}.{register}.npy"
+            if name in run.recorded and os.path.exists(file):
+                values = np.load(file)[layer["shift"] : layer["shift"] + steps]
+                found[name, register] = from_lava(values, tuple(layer["shape"]))
+    return found
+
+
+def to_lava(data):
+    """(steps, channels, [height,] width) -> (steps, width, height, channels); others become flat."""
+    if data.ndim not in (3, 4):
+        return data.reshape(len(data), -1)
+    return data.reshape(len(data), data.shape[1], -1, data.shape[-1]).transpose(0, 3, 2, 1)
+
+
+def from_lava(values, shape):
+    """The inverse of `to_lava` for a signal of `shape`."""
+    if values.ndim == 4:
+        values = values.transpose(0, 3, 2, 1)
+    return values.reshape(len(values), *shape)
+
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+if __name__ == "__main__":
+    sys.exit(main())
