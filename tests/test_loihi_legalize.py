@@ -70,7 +70,7 @@ def test_random_networks_of_stock_neurons_stay_stock(first: int) -> None:
 def test_random_networks_of_any_kind() -> None:
     """Legalized exactly or refused; never a crash."""
     legal_ones = 0
-    for seed in range(80):
+    for seed in range(110):
         graph, data = random_network(seed)
         try:
             legal = verify(BACKEND.legalize(graph))
@@ -475,3 +475,10 @@ def test_other_refusals() -> None:
     floats = net("floats", (4,), (Linear(name="fc", inputs=("input",), weight=real),
                                   neuron("lif", ("fc",), (3,))))  # fmt: skip
     assert "floats is not quantized" in refused(floats)
+
+
+def test_random_draws_are_refused() -> None:
+    graph = lif_of(changed("decay", rounding=Rounding.STOCHASTIC))
+    assert "rounds states or products stochastically, with draws that Loihi cannot make" in refused(
+        graph
+    )

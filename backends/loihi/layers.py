@@ -199,6 +199,11 @@ def layers(graph: Graph, reasons: Reasons) -> tuple[Layer, ...]:
 def _layer(
     graph: Graph, node: Neuron, known: dict[str, Signal], program: Program, reasons: Reasons
 ) -> Layer:
+    if program.stochastic:
+        raise Unfit(
+            "rounds states or products stochastically, with draws that Loihi cannot make",
+            hint=f"give {node.path} another rounding in the plan",
+        )
     feeding = connections(graph, node)
     held, why = _registers(graph, node, known)
     if held is not None:

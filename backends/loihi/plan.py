@@ -85,9 +85,11 @@ def _narrowed(
 
 def _stock(node: Neuron) -> bool:
     """Whether Lava's own LIF process is this neuron, so that the hardware's registers count."""
-    options = {"leak": "decay" in node.values, "bias": "bias" in node.values,
-               "synapse": "new" if "u" in node.states else ""}  # fmt: skip
-    return node.model.ops in (spiking(**options).ops, integrator(**options).ops)
+    leak, bias = "decay" in node.values, "bias" in node.values
+    synapse = "new" if "u" in node.states else ""
+    fires = spiking(leak=leak, bias=bias, synapse=synapse)
+    holds = integrator(leak=leak, bias=bias, synapse=synapse)
+    return node.model.ops in (fires.ops, holds.ops)
 
 
 def _activation(graph: Graph, node: Neuron, factor: FloatArray) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from qspinn.ir import Array
 from qspinn.printer import NUMPY, render, uniform_literal
 from qspinn.program import TypedOp
@@ -13,7 +11,7 @@ from qspinn.program import TypedOp
 from .layers import Layer
 from .names import quoted, register_names, to_lava
 
-_HELPERS = ("near_away", "near_even", "noise")
+_HELPERS = ("near_away", "near_even")
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,6 @@ def process_text(layer: Layer, ident: str) -> ProcessText:
 
     printed = render(program, NUMPY, leaf)
     lines = [] if not layer.bias.any() else ['a = a + self.values["input_bias"].astype(np.int64)']
-    if program.stochastic:
-        lines.append('index = self.values["index"]')
     for op in read:
         if op.kind == "state":
             lines.append(f"{words[op.name]} = self.{words[op.name]}")
@@ -84,6 +80,4 @@ def process_values(layer: Layer) -> dict[str, Array]:
             found[words[op.name]] = to_lava(program.params[op.name].values, shape)
     if layer.bias.any():
         found["input_bias"] = to_lava(layer.bias, shape)
-    if program.stochastic:
-        found["index"] = to_lava(np.arange(np.prod(shape, dtype=np.int64)).reshape(shape), shape)
     return found
