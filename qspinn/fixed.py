@@ -15,7 +15,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 WORD = 63
-"""No intermediate value may need more than this many bits besides its sign."""
+"""No value may need more bits with its sign: the push of a rounding shift is added in 64."""
 
 
 class Rounding(str, Enum):
@@ -70,6 +70,11 @@ class Interval:
         if self.lo >= 0:
             return max(self.hi.bit_length(), 1)
         return max((-self.lo - 1).bit_length(), self.hi.bit_length() if self.hi > 0 else 0) + 1
+
+    @property
+    def signed_bits(self) -> int:
+        """The width of the narrowest two's complement integer."""
+        return self.bits + (self.lo >= 0)
 
 
 _FORMAT = re.compile(
@@ -218,7 +223,8 @@ def round_real(x: FloatArray, rounding: Rounding, key: int = 0) -> FloatArray:
         return np.rint(x)
     if rounding is Rounding.NEAREST_AWAY:
         below_half = np.nextafter(0.5, 0.0)  # with 0.5 itself, 0.5 - 2**-54 would become 1
-        return np.copysign(np.floor(np.abs(x) + below_half), x)
+        away: FloatArray = np.copysign(np.floor(np.abs(x) + below_half), x)
+        return away
     draws = hash32(key, 0, np.arange(x.size).reshape(x.shape))
     return np.floor(x + draws.astype(np.float64) / 2.0**32)
 

@@ -61,7 +61,7 @@ class Trace:
 
 
 Watch = Callable[[str, Array], None]
-"""Called in a float run with a path and values: what a state stores, what a connection reads."""
+"""Called with a path and values: what states store, connections read and neurons are driven by."""
 
 
 def run(graph: Graph, data: Array, *, record: bool = True, watch: Watch | None = None) -> Trace:
@@ -71,7 +71,7 @@ def run(graph: Graph, data: Array, *, record: bool = True, watch: Watch | None =
         graph: A float or an integer graph.
         data: (batch, steps, *input shape); integers for an integer graph.
         record: Whether to keep the states of every step.
-        watch: Told every value a state stores and a connection reads; for calibration.
+        watch: For calibration; told of every value of a float run.
 
     Raises:
         QspinnError: The data do not fit the input.
@@ -99,6 +99,8 @@ def _checked(graph: Graph, data: Array) -> Array:
         raise QspinnError(
             f"data of shape {data.shape} are not (batch, steps, *{node.shape})", at=node.name
         )
+    if not data.shape[1]:
+        raise QspinnError("a run has at least one step", at=node.name)
     if not graph.is_integer:
         return np.asarray(data, np.float64)
     if not np.issubdtype(data.dtype, np.integer) and data.dtype != np.bool_:
@@ -156,6 +158,8 @@ class _Machine:
         leaves = {name: self.states[f"{node.name}.{name}"] for name in node.states}
         leaves |= {name: p.values for name, p in node.values.items()}
         leaves["a"] = current
+        if self.watch:
+            self.watch(node.name, current)
         if node.name in self.programs:
             after, sent = step_program(self.programs[node.name], leaves, t, node.shape)
         else:

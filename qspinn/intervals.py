@@ -23,9 +23,9 @@ def evaluate(ops: Ops, leaves: Mapping[str, Interval]) -> Spans:
     for i, op in enumerate(ops):
         spans.append(_span(ops, i, spans, leaves))
         span = spans[-1]
-        if span is not None and span.bits > WORD + 1:
+        if span is not None and span.signed_bits > WORD:
             raise QuantizeError(
-                f"{op.kind} needs {span.bits} bits, the limit is {WORD + 1}",
+                f"{op.kind} needs {span.signed_bits} bits, the limit is {WORD}",
                 hint="give the state or the decay fewer fraction bits",
             )
     return spans

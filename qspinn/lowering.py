@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from qspinn.dynamics import COMPARISONS, LOGIC, Model, Op
 from qspinn.errors import QuantizeError, located
-from qspinn.fixed import Interval, Overflow, QFormat, Rounding, text_key
+from qspinn.fixed import WORD, Interval, Overflow, QFormat, Rounding, text_key
 from qspinn.intervals import Spans, fixpoint
 from qspinn.ir import Graph, Neuron, Param, State
 from qspinn.program import Program, TypedOp
@@ -155,6 +155,12 @@ class _Build:
         """Divide by 2**count, to the point ``frac``; each place that draws has its own stream."""
         if count == 0:
             return i
+        most = 32 if rounding is Rounding.STOCHASTIC else WORD - 1
+        if count > most:
+            raise QuantizeError(
+                f"{what} drops {count} bits at once, the limit is {most} ({rounding})",
+                hint="give the state more fraction bits, or the decay or the weights fewer",
+            )
         key = self._stream(what, rounding)
         return self.emit(TypedOp("shr", (i,), value=count, rounding=rounding, key=key, frac=frac))
 

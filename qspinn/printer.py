@@ -28,6 +28,7 @@ class Dialect:
         fused: Whether a product and its rounding shift are printed as one split multiplication,
             which needs no type wider than 32 bits.
         unsigned: How a literal of 32 bits without a sign is written, where that differs.
+        cast: How a value of another type than its operands' is converted.
     """
 
     declare: str
@@ -36,6 +37,7 @@ class Dialect:
     words: Mapping[str, str]
     fused: bool = False
     unsigned: Callable[[int], str] | None = None
+    cast: str = "{code}"
 
 
 @dataclass
@@ -71,10 +73,11 @@ def render(program: Program, dialect: Dialect, leaf: Names, prefix: str = "t") -
             code.append("")
             continue
         expression = _expression(program, op, args, code, dialect)
-        name = f"{prefix}{i}"
-        lines.append(
-            dialect.declare.format(type=dialect.type_of(op.span), name=name, code=expression)
-        )
+        kind, name = dialect.type_of(op.span), f"{prefix}{i}"
+        operands = [program.ops[j].span for j in op.args]
+        if _far(op, operands) or any(dialect.type_of(span) != kind for span in operands):
+            expression = dialect.cast.format(type=kind, code=expression)
+        lines.append(dialect.declare.format(type=kind, name=name, code=expression))
         code.append(name)
     finals = {name: code[i] for name, i in program.finals.items()}
     return Printed(lines, finals, code[program.output])
@@ -138,13 +141,20 @@ def _variants(program: Program, op: TypedOp, word: str) -> list[str]:
     """More specific words for an operation, which a dialect may or may not have."""
     spans = [program.ops[i].span for i in op.args]
     if op.kind == "shr":
-        far = op.value > 31 or (len(spans) > 1 and spans[1] is not None and spans[1].hi > 31)
-        return [f"{word}_wide"] if far or not fits_int32(spans[0]) else []
+        return [f"{word}_wide"] if _far(op, spans) or not fits_int32(spans[0]) else []
     if word == "saturate" and spans[0] is not None:
         if spans[0].lo >= op.low:
             return ["saturate_high"]
         return ["saturate_low"] if spans[0].hi <= op.high else []
-    return [] if fits_int32(op.span) else [f"{word}_wide"]
+    # A product of a wide operand is wide even where its value is not.
+    narrow = all(map(fits_int32, (op.span, *spans) if word == "mul" else (op.span,)))
+    return [] if narrow else [f"{word}_wide"]
+
+
+def _far(op: TypedOp, operands: list[Interval | None]) -> bool:
+    """Whether an operation shifts by more than 32-bit types allow."""
+    counts = operands[1] if len(operands) > 1 else None
+    return op.kind == "shr" and (op.value > 31 or (counts is not None and counts.hi > 31))
 
 
 def _word(op: TypedOp) -> str:
@@ -235,7 +245,8 @@ def c_dialect(prefix: str) -> Dialect:
     """
     p = prefix
     return Dialect(
-        declare="const {type} {name} = ({type})({code});",
+        declare="const {type} {name} = {code};",
+        cast="({type})({code})",
         number=_c_number,
         type_of=c_type,
         words={

@@ -110,8 +110,9 @@ def _(node: Conv1d, args: tuple[Signal, ...]) -> Signal:
     (x,) = args
     _image(x, 2)
     w = node.weight.values
-    length = window(x.shape[1], w.shape[2], node.stride, node.padding, node.dilation)
     _channels(w.shape, x.shape[0], node.groups, 3)
+    length = window(x.shape[1], w.shape[2], node.stride, node.padding, node.dilation)
+    _broadcasts(node.bias, w.shape[:1], "bias")
     return _current(x, (w.shape[0], length), w.reshape(w.shape[0], -1), node.weight, node.bias)
 
 
@@ -121,6 +122,7 @@ def _(node: Conv2d, args: tuple[Signal, ...]) -> Signal:
     _image(x, 3)
     w = node.weight.values
     _channels(w.shape, x.shape[0], node.groups, 4)
+    _broadcasts(node.bias, w.shape[:1], "bias")
     place = tuple(
         window(x.shape[1 + i], w.shape[2 + i], node.stride[i], node.padding[i], node.dilation[i])
         for i in range(2)
@@ -205,6 +207,11 @@ def summed(args: tuple[Signal, ...]) -> Signal:
 
 def window(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     """The number of places of a sliding window."""
+    if min(kernel, stride, dilation) < 1 or padding < 0:
+        raise VerifyError(
+            f"a window of {kernel} cannot have stride {stride}, dilation {dilation} "
+            f"and padding {padding}"
+        )
     places = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     if places < 1:
         raise VerifyError(f"a window of {kernel} does not fit {size} (padding {padding})")
@@ -216,7 +223,9 @@ def _current(x: Signal, shape: Shape, rows: IntArray, weight: Param, bias: Param
     if weight.fmt is None or x.interval is None:
         return Signal(shape, "current")
     frac = weight.fmt.frac + x.frac
-    up, down = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
+    # As Python integers: worst cases of wide weights and inputs can exceed 64 bits.
+    up = np.maximum(rows, 0).sum(1).astype(object)
+    down = np.minimum(rows, 0).sum(1).astype(object)
     hi = up * x.interval.hi + down * x.interval.lo
     lo = up * x.interval.lo + down * x.interval.hi
     # Zero padding: a window at the border may see less than the whole row.

@@ -18,6 +18,7 @@ from qspinn import ir
 from qspinn.dynamics import Model, Op
 from qspinn.errors import FrontendError
 from qspinn.fixed import Overflow, QFormat, Rounding
+from qspinn.verify import verify
 
 FORMAT = 1
 _TYPES: dict[str, Any] = {
@@ -79,16 +80,16 @@ def load(path: Path) -> ir.Graph:
                 np.load(io.BytesIO(archive.read(f"{i}.npy")), allow_pickle=False)
                 for i in range(count)
             ]
-        if document.get("format") != FORMAT:
-            raise FrontendError(f"{path} has format {document.get('format')}, not {FORMAT}")
+        if document["format"] != FORMAT:
+            raise FrontendError(f"{path} has format {document['format']}, not {FORMAT}")
         graph = _unpack(document["graph"], arrays)
+        if not isinstance(graph, ir.Graph):
+            raise FrontendError(f"{path} holds no graph")
+        return verify(graph)
     except FrontendError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file can break zip, JSON, numpy and nodes in any way
         raise FrontendError(f"{path} is not a qspinn graph: {error}") from error
-    if not isinstance(graph, ir.Graph):
-        raise FrontendError(f"{path} holds no graph")
-    return graph
 
 
 def _narrow(array: ir.Array) -> ir.Array:

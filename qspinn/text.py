@@ -63,6 +63,7 @@ def _state(state: State) -> str:
 
 def _values(values: Array) -> str:
     if values.size <= 4:
-        return np.array2string(values, separator=",", max_line_width=10**6, precision=12)
+        # Without whitespace: numpy starts a new line for every row.
+        return "".join(np.array2string(values, separator=",", precision=12).split())
     code = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:8]
     return f"[{_plain(values.shape)}] {values.min():.6g}..{values.max():.6g} #{code}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from qspinn.errors import VerifyError, located
+from qspinn.fixed import WORD, Interval
 from qspinn.ir import READOUTS, AvgPool2d, Delay, Graph, Input, Neuron, Node, Output, Param, State
 from qspinn.signals import Signal, signals
 
 KINDS = ("spike", "count", "current")
+STARTS = ("skewed", "cold")
 
 
 def verify(graph: Graph) -> Graph:
@@ -17,13 +19,16 @@ def verify(graph: Graph) -> Graph:
     Raises:
         VerifyError: It does not; the error names the node.
     """
+    if graph.start not in STARTS:
+        raise VerifyError(f"{graph.name} starts {graph.start!r}, not one of {STARTS}")
     _names(graph)
     for node in graph.nodes:
         with located(node.name):
             _node(node)
+    states = [s for n in graph.of_type(Neuron) for s in n.states.values()]
     formats = {p.fmt is None for n in graph.nodes for p in n.params().values()}
-    if len(formats) > 1:
-        raise VerifyError(f"{graph.name} mixes float and integer parameters")
+    if len(formats | {s.fmt is None for s in states}) > 1:
+        raise VerifyError(f"{graph.name} mixes float and integer parameters or states")
     known = signals(graph)
     for node in graph.nodes:
         with located(node.name):
@@ -53,16 +58,31 @@ def _node(node: Node) -> None:
     arity = 0 if isinstance(node, Input) else 1
     if len(node.inputs) != arity and not (isinstance(node, Neuron) and node.inputs):
         raise VerifyError(f"{type(node).__name__} takes {arity} inputs, not {len(node.inputs)}")
+    coefficients = node.model.coefficients if isinstance(node, Neuron) else frozenset()
     for name, param in node.params().items():
         _values(name, param)
-    if isinstance(node, Input) and node.kind not in KINDS:
-        raise VerifyError(f"an input is one of {KINDS}, not {node.kind!r}")
+        if param.fmt is not None and param.fmt.leak and name not in coefficients:
+            raise VerifyError(f"{name}: only a decay can have the leak format")
+    if isinstance(node, Input | Delay):
+        _source(node)
     if isinstance(node, Output) and node.readout not in READOUTS:
         raise VerifyError(f"a readout is one of {READOUTS}, not {node.readout!r}")
     if isinstance(node, Delay) and node.steps < 1:
         raise VerifyError(f"a delay lasts at least 1 step, not {node.steps}")
     if isinstance(node, Neuron):
         _neuron(node)
+
+
+def _source(node: Input | Delay) -> None:
+    kinds = KINDS if isinstance(node, Input) else KINDS[:2]
+    what = type(node).__name__
+    if node.kind not in kinds:
+        raise VerifyError(f"{what}: the kind is one of {kinds}, not {node.kind!r}")
+    most = 1 if node.kind == "spike" else node.high
+    if node.kind != "current" and not 1 <= node.high <= most:
+        raise VerifyError(f"{what}: a {node.kind} is never at most {node.high}")
+    if not node.shape or min(node.shape) < 1:
+        raise VerifyError(f"{what}: {node.shape} is no shape")
 
 
 def _neuron(node: Neuron) -> None:
@@ -78,8 +98,16 @@ def _neuron(node: Neuron) -> None:
 
 def _state(name: str, state: State) -> None:
     _values(name, state.init)
-    if state.fmt is not None and state.fmt.leak:
+    if state.fmt is None:
+        return
+    if state.fmt.leak:
         raise VerifyError(f"{name}: a state cannot have the leak format")
+    start = state.init
+    if start.fmt is None or start.fmt.frac != state.fmt.frac:
+        raise VerifyError(
+            f"{name} starts from {start.fmt or 'real'} values, is stored as {state.fmt}"
+        )
+    _within(name, start, state.fmt.range, str(state.fmt))
 
 
 def _values(name: str, param: Param) -> None:
@@ -88,25 +116,37 @@ def _values(name: str, param: Param) -> None:
         raise VerifyError(f"{name} holds {bad} NaN or infinite values of {param.values.size}")
     if param.values.size == 0:
         raise VerifyError(f"{name} is empty")
-    if param.fmt is None:
-        return
-    lo, hi, span = int(param.values.min()), int(param.values.max()), param.fmt.range
+    if param.fmt is not None:
+        _within(name, param, param.fmt.range, str(param.fmt))
+
+
+def _within(name: str, param: Param, span: Interval, limit: str) -> None:
+    lo, hi = int(param.values.min()), int(param.values.max())
     if lo < span.lo or hi > span.hi:
-        raise VerifyError(f"{name} runs from {lo} to {hi}, outside {param.fmt}")
+        raise VerifyError(f"{name} runs from {lo} to {hi}, outside {limit}")
 
 
 def _edges(graph: Graph, node: Node, known: dict[str, Signal]) -> None:
     args = [known[i] for i in node.inputs]
     if isinstance(node, Neuron) and any(x.kind != "current" for x in args):
         raise VerifyError("neurons take currents; put a connection in front of them")
+    if isinstance(node, Input) and graph.is_integer and node.kind == "current" and not node.fmt:
+        raise VerifyError("an integer graph's current has a format")
     if isinstance(node, AvgPool2d) and graph.is_integer:
         raise VerifyError("an integer graph has no average; canonicalize makes it a sum")
-    if isinstance(node, Delay) and (args[0].shape, args[0].kind) != (node.shape, node.kind):
-        raise VerifyError(f"delays {node.kind}{node.shape}, reads {args[0].kind}{args[0].shape}")
+    if isinstance(node, Delay):
+        _delayed(node, args[0])
     if isinstance(node, Output):
         graded = args[0].kind == "current"
         if graded != node.readout.startswith("membrane"):
             raise VerifyError(f"the readout {node.readout!r} does not read a {args[0].kind}")
     span = known[node.name].interval
-    if span is not None and span.bits > 63:
-        raise VerifyError(f"a value of {span} needs {span.bits} bits, the limit is 63")
+    if span is not None and span.signed_bits > WORD:
+        raise VerifyError(f"a value of {span} needs {span.signed_bits} bits, the limit is {WORD}")
+
+
+def _delayed(node: Delay, x: Signal) -> None:
+    if (x.shape, x.kind) != (node.shape, node.kind):
+        raise VerifyError(f"delays {node.kind}{node.shape}, reads {x.kind}{x.shape}")
+    if x.interval is not None and x.interval not in Interval(0, node.high):
+        raise VerifyError(f"delays values up to {node.high}, reads {x.interval}")

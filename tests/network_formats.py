@@ -267,12 +267,13 @@ class LoihiFormats(AnyFormats):
     def weights(self, shape: Shape, *, scale: bool = False) -> Param:
         """Lava's mantissas: 8 bits and a sign without the lowest, or fewer; exponents from 0."""
         bits = self.pick((8, 8, 8, 6, 4, 2))
-        exponent = self.pick((0, 0, 0, 1, 2))
+        exponent = self.pick((0, 0, 0, 1, 2, 5))
         mixed = self.chance(0.75)
         self.tag("weights", "mixed" if mixed else "excitatory")
         self.tag("weight bits", bits)
         self.tag("weight exponent", exponent)
-        return self.spread_param(shape, QFormat(bits, -exponent - (8 - bits) - mixed, mixed))
+        places = self.broadcast(shape) if scale else shape
+        return self.spread_param(places, QFormat(bits, -exponent - (8 - bits) - mixed, mixed))
 
     def bounded(self, weight: Param, span: Interval | None) -> Param:
         """Half of what Loihi's 16-bit activation takes, for a neuron may have two inputs."""
@@ -280,7 +281,7 @@ class LoihiFormats(AnyFormats):
         assert span is not None, "an integer graph"
         values = weight.values
         while True:
-            rows = np.abs(values).reshape(len(values), -1).sum(1)
+            rows = np.abs(values).reshape(len(values), -1).sum(1) if values.ndim else abs(values)
             if int(rows.max()) * span.hi * weight.fmt.unit <= 16000:
                 return replace(weight, values=values)
             self.tag("near range", "activation")
@@ -298,7 +299,7 @@ class LoihiFormats(AnyFormats):
     def param(self, name: str, shape: Shape, size: float, v: QFormat) -> Param:
         places = self.broadcast(shape)
         if name.endswith("decay"):
-            values = 4096 - self.rng.integers(0, self.pick((4097, 1000)), places)
+            values = 4096 - self.rng.integers(0, self.pick((4097, 1000, 20)), places)
             values = np.where(self.rng.random(places) < 0.05, self.rng.choice((0, 4096)), values)
             return Param(values, QFormat(13, 12, signed=False), Rounding.ZERO)
         if name == "threshold":
@@ -316,15 +317,15 @@ class LoihiFormats(AnyFormats):
         return State(self.start(name, shape, fmt), fmt, Rounding.ZERO, overflow)
 
     def start(self, name: str, shape: Shape, fmt: QFormat) -> Param:
-        if not self.chance(0.15):
+        if not self.chance(0.2):
             return Param(np.zeros((), np.int64), fmt)
         self.tag("initial", "non-zero")
-        near = self.chance(0.5)
-        far = fmt.range.hi if near else 20000
-        self.tag("near range", f"initial {near}")
-        return Param(
-            self.rng.integers(max(-far, fmt.range.lo), far + 1, self.broadcast(shape)), fmt
-        )
+        places = self.broadcast(shape)
+        if self.chance(0.5):
+            return Param(self.rng.integers(-20000, 20001, places), fmt)
+        self.tag("near range", "initial")
+        far = fmt.range.hi - self.rng.integers(0, 100000, places)
+        return Param(far * self.rng.choice((-1, 1), places), fmt)
 
 
 FORMATS: Mapping[str, type[AnyFormats]] = {"any": AnyFormats, "loihi": LoihiFormats}

@@ -106,10 +106,7 @@ class Oracle:
     def step(self, a: Fraction) -> int:
         """Take the input current of this step; give the spikes sent in it."""
         self.integrate(a)
-        if self.rule["max_spikes"] != 1:
-            spikes = self.fire_often()
-        else:
-            spikes = self.fire_once()
+        spikes = self.fire_once() if self.rule["max_spikes"] == 1 else self.fire_often()
         if self.rule["clamp"] and self.state["v"] < self.constants["v_min"]:
             self.put("v", self.constants["v_min"])
         return spikes

@@ -83,7 +83,7 @@ def test_a_coefficient_may_stand_on_either_side() -> None:
         n.v = n.v * n.beta
         n.s = n.v > n.theta
 
-    mul = [[op for op in made(body).ops if op.kind == "mul"][0] for body in (left, right)]
+    mul = [next(op for op in made(body).ops if op.kind == "mul") for body in (left, right)]
     for body, op in zip((left, right), mul, strict=True):
         assert [made(body).ops[i].name for i in op.args] == ["v", "beta"]
     assert made(left).coefficients == made(right).coefficients == {"beta"}
@@ -206,9 +206,7 @@ def test_scaling_a_group_changes_no_spike(rng: np.random.Generator, scale: float
         data = rng.normal(0.4, 1.0, (2, 30, 6))
         graph = plain(model, values, 1.0)
         scaled = {k: v * scale if k in model.scaled else v for k, v in values.items()}
-        before, after = (
-            interp.run(g, data).output for g in (graph, plain(model, scaled, scale))
-        )
+        before, after = (interp.run(g, data).output for g in (graph, plain(model, scaled, scale)))
         assert before.any()
         assert np.array_equal(before, after), model.name
 
