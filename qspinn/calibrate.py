@@ -23,6 +23,8 @@ class Calibration:
         rates: Events per step and element of what each connection read.
         inputs: What each connection read, (observations, features), to weigh errors by.
         steps: The number of steps a sample lasts; None without data.
+        method: How scales follow: ``max``, ``percentile`` or ``error`` (see `planning`).
+        group: What shares a scale: ``layer``, or ``channel`` (also a neuron of a linear layer).
     """
 
     peaks: Mapping[str, float] = field(default_factory=dict)
@@ -30,6 +32,8 @@ class Calibration:
     rates: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
     steps: int | None = None
+    method: str = "error"
+    group: str = "layer"
 
 
 def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:

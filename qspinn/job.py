@@ -12,15 +12,15 @@ import numpy as np
 
 from qspinn import __version__, datasets
 from qspinn.backend import Backend
-from qspinn.calibrate import Calibration
+from qspinn.calibrate import Calibration, observe
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, QspinnError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
 from qspinn.ir import Array, Graph, Input
-from qspinn.memory import Device, Footprint, Line
+from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
-from qspinn.pipeline import Compiled, calibrated, canonical, complete
+from qspinn.pipeline import Compiled, canonical, complete
 from qspinn.plan import Plan
 from qspinn.storage import dump
 from qspinn.validate import random_input
@@ -59,6 +59,7 @@ def prepare(
     *,
     encode: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    scales: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read a model and its data.
 
@@ -66,6 +67,7 @@ def prepare(
         path: The model file.
         data: A data file (see `qspinn.datasets`).
         encode: ``kind``, ``steps``, ``gain``, ``seed``; what is None comes from the model's file.
+        scales: ``method`` and ``group``: how default scales are chosen (see `Calibration`).
         options: For the frontend: dt, integrator, reset and so on; and the network's ``name``.
 
     Raises:
@@ -92,7 +94,8 @@ def prepare(
         )
     else:
         sample = calibration_input(graph, dataset, encoder)
-    return Job(path, imported, graph, encoder, dataset, calibrated(graph, sample), tuple(notes))
+    calibration = replace(observe(graph, sample), **(scales or {}))
+    return Job(path, imported, graph, encoder, dataset, calibration, tuple(notes))
 
 
 def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
@@ -214,19 +217,9 @@ def manifest(
         "graph": compiled.lowered.final.digest,
         "encoder": asdict(job.encoder),
         "budget": dict(budget),
-        "footprint": footprint_facts(compiled.footprint),
+        "footprint": [asdict(line) for line in compiled.footprint.lines],
         "baseline_bytes": compiled.baseline,
         "assumptions": [asdict(a) for a in job.imported.assumptions],
         "accuracy": asdict(comparison) if comparison else None,
         "facts": dict(compiled.artifact.facts),
     }
-
-
-def footprint_facts(footprint: Footprint) -> list[dict[str, Any]]:
-    """A footprint as plain data."""
-    return [asdict(line) for line in footprint.lines]
-
-
-def footprint_from(facts: list[dict[str, Any]]) -> Footprint:
-    """The inverse of `footprint_facts`."""
-    return Footprint(tuple(Line(**fact) for fact in facts))

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 
 from qspinn.backend import Artifact, Backend
-from qspinn.calibrate import Calibration, observe
 from qspinn.encode import Encoder, encode
 from qspinn.errors import FrontendError, during
 from qspinn.fixed import Overflow, to_int
@@ -52,11 +51,6 @@ class Compiled:
     footprint: Footprint
     baseline: int
     artifact: Artifact
-
-
-def calibrated(graph: Graph, data: Array | None) -> Calibration:
-    """What a canonical float graph does on encoded data; without data nothing is known."""
-    return Calibration() if data is None else observe(graph, data)
 
 
 def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") -> Lowered:

@@ -13,6 +13,7 @@ from qspinn.plan import Entry
 from qspinn.program import Program
 
 METHODS = ("max", "percentile", "error")
+GROUPS = ("layer", "channel")
 
 _PERCENTILE = 99.9
 _CLIPS = np.linspace(1.0, 0.5, 26)
@@ -37,22 +38,20 @@ def choose_scale(
     calibration: Calibration,
     *,
     top: int,
-    method: str = "error",
-    group: str = "layer",
 ) -> FloatArray:
     """The factor that makes the weights fill the integers up to ``top``.
 
     Args:
         graph: A canonical float graph.
         neuron: The node whose connections share the factor.
-        calibration: What the connections read, for ``error``.
+        calibration: What the connections read, and its ``method``: ``max`` (nothing clips),
+            ``percentile`` (99.9 % of the weights fit) or ``error`` (of 26 clipping points the one
+            whose input current differs least on the calibration data, in the mean square). Its
+            ``group`` is ``layer`` or ``channel``: a factor for each output channel or neuron.
         top: The largest integer of the weights' format.
-        method: ``max`` (nothing clips), ``percentile`` (99.9 % of the weights fit) or ``error``
-            (of 26 clipping points the one whose input current differs least on the calibration
-            data, in the mean square).
-        group: ``layer``, or ``channel``: a factor for each output channel or neuron.
 
     With several connections the smallest range counts: wider ones get an exponent of their own.
+    Membranes that are compared across neurons keep one common factor.
     """
     rows = [weight(c) for c in connections_of(graph, neuron)]
     reach = np.array([np.abs(r).max() for r in rows])
@@ -60,22 +59,28 @@ def choose_scale(
         return np.ones(())
     chosen = int(np.argmin(np.where(reach > 0, reach, np.inf)))
     connection = connections_of(graph, neuron)[chosen]
-    if group == "channel" and len(rows) == 1 and len(rows[0]) in (neuron.shape[0],):
+    compared = neuron.model.sends == "current"
+    if calibration.group == "channel" and _by_channel(neuron, rows) and not compared:
         limits = np.abs(rows[0]).max(1)
         limits = np.where(limits > 0, limits, limits.max())
     else:
         limits = np.array([reach[chosen]])
-    clip = _clip(connection, rows[chosen], limits, calibration, top, method)
+    clip = _clip(connection, rows[chosen], limits, calibration, top)
     factors: FloatArray = top / (limits * clip)
     return factors[0].reshape(()) if factors.size == 1 else factors
 
 
+def _by_channel(neuron: Neuron, rows: list[Array]) -> bool:
+    """Whether there is one connection with a row of weights for each channel of the neurons."""
+    return len(rows) == 1 and len(rows[0]) == neuron.shape[0]
+
+
 def _clip(
-    connection: Node, rows: Array, limits: Array, calibration: Calibration, top: int, method: str
+    connection: Node, rows: Array, limits: Array, calibration: Calibration, top: int
 ) -> float:
-    if method == "max":
+    if calibration.method == "max":
         return 1.0
-    if method == "percentile":
+    if calibration.method == "percentile":
         return float(min(1.0, np.percentile(np.abs(rows) / limits[:, None], _PERCENTILE)))
     seen = calibration.inputs.get(connection.name)
     errors = [_error(connection, rows, limits * c, seen, top) for c in _CLIPS]

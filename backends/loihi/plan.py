@@ -76,7 +76,7 @@ def _narrowed(
 ) -> tuple[FloatArray, int]:
     if not _stock(node):
         return factor, 0  # its own process model has no 16-bit register
-    seen = calibration.currents.get(node.name, 0.0) * float(factor)
+    seen = calibration.currents.get(node.name, 0.0) * float(factor.max())
     if worst <= ACTIVATION * 2.0**_GIVEN_UP or seen == 0:
         return factor * (_SAFE * ACTIVATION / worst), 0
     half = ACTIVATION // 2 * _SAFE  # what was seen may double
@@ -97,12 +97,13 @@ def _activation(graph: Graph, node: Neuron, factor: FloatArray) -> float:
     known = signals(graph)
     total = 0.0
     for connection in connections_of(graph, node):
-        rows = weight(connection) * float(factor)
+        rows = weight(connection)
+        rows = rows * np.broadcast_to(factor.reshape(-1), (len(rows),))[:, None]
         worst = np.maximum(np.maximum(rows, 0).sum(1), np.maximum(-rows, 0).sum(1))
         span = known[connection.inputs[0]].interval
         total += float(worst.max() + rows.shape[1]) * (span.hi if span else 1)
         bias = connection.params().get("bias")
-        total += 0.0 if bias is None else float(np.abs(bias.values).max() * factor)
+        total += 0.0 if bias is None else float(np.abs(bias.values).max() * factor.max())
     return total
 
 

@@ -13,7 +13,6 @@ from qspinn.cli.validate import chosen_executors, run_executor
 from qspinn.errors import GATE_FAILED
 from qspinn.gate import as_json as checks_json
 from qspinn.gate import as_junit, budget_checks, equality_check
-from qspinn.job import footprint_from
 from qspinn.output import write_file
 from qspinn.report import tables
 
@@ -46,7 +45,7 @@ def check_command(
     """
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
-    checks = budget_checks(footprint_from(opened.manifest["footprint"]), limits)
+    checks = budget_checks(opened.backend.footprint(opened.graph, opened.device), limits)
     values = input_for(opened, data, samples, seed)
     for executor in chosen_executors(opened, executors):
         checks.append(equality_check(run_executor(opened, values, executor)))

@@ -20,6 +20,8 @@ from qspinn.cli.options import (
     encoding,
     model_options,
     percentage,
+    scale_options,
+    scaling,
 )
 from qspinn.errors import GateError, PlanError
 from qspinn.evaluate import Comparison, compare_accuracy
@@ -42,6 +44,8 @@ from qspinn.report import tables
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
 @click.option("--name", help="The network's name in the artifact; default the file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@click.option("--strict", is_flag=True, help="Refuse what is assumed and not proved.")
+@scale_options
 @model_options
 @data_options
 def compile_command(**options: Any) -> None:
@@ -54,10 +58,16 @@ def compile_command(**options: Any) -> None:
     given = _plan(options["plan_file"])
     model_choices = {**chosen(options, MODEL_OPTIONS), "name": options["name"]}
     job = jobs.prepare(
-        options["model"], options["data"], encode=encoding(options), options=model_choices
+        options["model"],
+        options["data"],
+        encode=encoding(options),
+        options=model_choices,
+        scales=scaling(options),
     )
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
     plan = jobs.plan_for(job, backend, given)
+    if options["strict"]:
+        _refuse_assumptions(plan)
     lowered = lower(job.graph, plan, backend, start=options["start"])
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
@@ -81,6 +91,15 @@ def _plan(path: Path | None) -> plans.Plan | None:
         return plans.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot be read: {error}", at=str(path)) from error
+
+
+def _refuse_assumptions(plan: plans.Plan) -> None:
+    if plan.assumed:
+        names = ", ".join(sorted(plan.assumed))
+        raise PlanError(
+            f"the range of the summed input of {names} is observed, not proved",
+            hint="give it a smaller scale in the plan, or compile without --strict",
+        )
 
 
 def _accuracy(job: jobs.Job, compiled: Compiled) -> Comparison | None:

@@ -11,7 +11,15 @@ import click
 
 from qspinn import job as jobs
 from qspinn.backend import Backend, backends
-from qspinn.cli.options import MODEL_OPTIONS, chosen, data_options, encoding, model_options
+from qspinn.cli.options import (
+    MODEL_OPTIONS,
+    chosen,
+    data_options,
+    encoding,
+    model_options,
+    scale_options,
+    scaling,
+)
 from qspinn.errors import QspinnError
 from qspinn.pipeline import lower
 from qspinn.report import tables
@@ -21,6 +29,7 @@ from qspinn.text import text
 @click.command(name="inspect")
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
+@scale_options
 @model_options
 @data_options
 def inspect_command(**options: Any) -> None:
@@ -30,6 +39,7 @@ def inspect_command(**options: Any) -> None:
         options["data"],
         encode=encoding(options),
         options=chosen(options, MODEL_OPTIONS),
+        scales=scaling(options),
     )
     verdicts = {name: _verdict(job, backend) for name, backend in backends().items()}
     if options["as_json"]:

@@ -31,6 +31,13 @@ MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
     "readout",
 )  # fmt: skip
+_SCALES = (
+    click.option("--calibrate", type=click.Choice(["max", "percentile", "error"]),
+                 default="error", show_default=True,
+                 help="How default scales are chosen: nothing clips, 99.9 % fit, least error."),
+    click.option("--scales", type=click.Choice(["layer", "channel"]), default="layer",
+                 show_default=True, help="What shares a default scale."),
+)  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
                  help="An .npz file with x and y (or events)."),
@@ -53,6 +60,18 @@ def data_options(command: F) -> F:
     for option in reversed(_DATA):
         command = option(command)
     return command
+
+
+def scale_options(command: F) -> F:
+    """The options that say how a default plan chooses its scales."""
+    for option in reversed(_SCALES):
+        command = option(command)
+    return command
+
+
+def scaling(values: dict[str, Any]) -> dict[str, str]:
+    """The scale options under the names `job.prepare` takes."""
+    return {"method": values["calibrate"], "group": values["scales"]}
 
 
 def chosen(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

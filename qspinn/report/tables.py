@@ -76,6 +76,9 @@ def plan(value: Plan) -> Table:
         if factors.size > 1:
             span += f" to {factors.max():.6g} ({factors.size} values)"
         table.add_row(f"{node}.scale", span, "", "", "free", "")
+    for node, peak in value.assumed.items():
+        note = f"assumed: seen up to {peak}, more than proved to fit; checked when run"
+        table.add_row(f"{node}.input", "", "", "", "derived", note)
     return table
 
 
