@@ -1,0 +1,198 @@
+"""Connections and pools as kernels, and their weights and biases as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qspinn.fixed import Interval
+from qspinn.ir import Array, Conv1d, Conv2d, Linear, MaxPool2d, Node, Param, Scale, Shape, SumPool2d
+from qspinn.signals import Signal
+
+from .kernels import (
+    ConvKernel,
+    Image,
+    Kernel,
+    LinearKernel,
+    PoolKernel,
+    ScaleKernel,
+    Window,
+    quotient,
+)
+from .layout import CType, Table, holding, pack, rows_for
+from .names import Names, quoted
+from .network import Start
+
+Connection = Linear | Scale | Conv1d | Conv2d
+Pool = SumPool2d | MaxPool2d
+
+
+@dataclass
+class Tables:
+    """The constant tables of a network as they are made, each once."""
+
+    prefix: str
+    names: Names
+    made: dict[tuple[CType, bytes], Table]
+
+    def add(
+        self, node: Node, what: str, kind: str, element: CType, values: Array, note: str
+    ) -> Table:
+        """The table of one parameter of a node; equal tables are one."""
+        key = (element, values.tobytes())
+        if key not in self.made:
+            name = self.names.new(f"{self.prefix}_{node.name}.{what}")
+            owner = f"{node.path}.{what}"
+            self.made[key] = Table(name, element, values, kind, owner, f"{quoted(owner)}: {note}")
+        return self.made[key]
+
+    def start(self, node: Node, what: str, param: Param, shape: Shape, factor: int = 1) -> Start:
+        """A parameter that broadcasts to ``shape``, in as few entries as its values allow.
+
+        Args:
+            node: Whose it is.
+            what: Its name.
+            param: The parameter.
+            shape: The signal's.
+            factor: What each value is multiplied by when read.
+        """
+        values, each = entries(param.values, shape)
+        if len(values) < 3:
+            return Start(tuple(map(int, values)), None, each, factor)
+        element = holding(Interval(int(values.min()), int(values.max())))
+        note = f"{param.fmt}, one a {'channel' if each > 1 else 'neuron'}"
+        return Start((), self.add(node, what, "constants", element, values, note), each, factor)
+
+
+def entries(values: Array, shape: Shape) -> tuple[Array, int]:
+    """The different values in order: one for all, one a channel, or one an element.
+
+    Returns:
+        The entries, and how many elements in a row share one.
+    """
+    full = np.broadcast_to(values, shape).reshape(shape)
+    if (full == full.flat[0]).all():
+        return full.reshape(-1)[:1], 1
+    planes = full.reshape(shape[0], -1)
+    if planes.shape[1] > 1 and (planes == planes[:, :1]).all():
+        return np.ascontiguousarray(planes[:, 0]), planes.shape[1]
+    return np.ascontiguousarray(full.reshape(-1)), 1
+
+
+def weight_of(node: Connection) -> Param:
+    """The weights of a connection."""
+    return node.scale if isinstance(node, Scale) else node.weight
+
+
+def connection(
+    node: Connection, x: Signal, y: Signal, *, tables: Tables, name: str, to: CType, valued: bool,
+    gain: int,
+) -> Kernel:  # fmt: skip
+    """The kernel of a connection from signal ``x`` to signal ``y``.
+
+    Args:
+        node: The connection.
+        x: What it reads.
+        y: What it makes.
+        tables: Takes the weights.
+        name: The C function.
+        to: The type of the sums.
+        valued: Whether events carry values.
+        gain: What contributions are multiplied by.
+    """
+    weight = weight_of(node)
+    title = f"{quoted(node.name)}: {type(node).__name__} {_by(x.shape)} to {_by(y.shape)}"
+    if isinstance(node, Scale):
+        return _scale(node, x, tables, name, to, valued, gain, title)
+    if isinstance(node, Linear):
+        values = weight.values.T
+    else:
+        outs, inner = weight.values.shape[:2]
+        grouped = weight.values.reshape(node.groups, outs // node.groups, inner, -1)
+        # Rows in the order of events: input channel, then place in the kernel, then output.
+        values = grouped.transpose(0, 2, 3, 1).reshape(-1, outs // node.groups)
+    rows = rows_for(values)
+    table = None
+    if uniform_weight(node) is None:
+        note = f"{weight.fmt}, {len(values)} rows of {rows.count}"
+        if rows.per_element > 1:
+            note += f", {rows.per_element} weights a byte, the first in the lowest bits"
+        packed = pack(np.ascontiguousarray(values), rows)
+        table = tables.add(node, "weight", "weights", rows.type, packed, note)
+    uniform = uniform_weight(node) or 0
+    if isinstance(node, Linear):
+        return LinearKernel(
+            name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
+            uniform=uniform,
+        )  # fmt: skip
+    return ConvKernel(
+        name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
+        uniform=uniform, image=_conv_image(node, x, y, tables.prefix), groups=node.groups,
+        group_inputs=weight.values.shape[1],
+    )  # fmt: skip
+
+
+def uniform_weight(node: Connection) -> int | None:
+    """The weight of all synapses, if it is one."""
+    values = weight_of(node).values
+    return int(values.flat[0]) if (values == values.flat[0]).all() else None
+
+
+def _scale(
+    node: Scale, x: Signal, tables: Tables, name: str, to: CType, valued: bool, gain: int,
+    title: str,
+) -> Kernel:  # fmt: skip
+    values, each = entries(node.scale.values, x.shape)
+    table = None
+    if len(values) > 1:
+        element = holding(Interval(int(values.min()), int(values.max())))
+        table = tables.add(node, "scale", "weights", element, values, str(node.scale.fmt))
+    return ScaleKernel(
+        name=name, to=to, valued=valued, gain=gain, title=title, table=table,
+        uniform=int(values[0]), index=quotient("i", each, x.size, tables.prefix),
+    )  # fmt: skip
+
+
+def bias_of(node: Node, y: Signal, tables: Tables, factor: int) -> Start | None:
+    """Where the sums of a connection start; None at zero."""
+    bias = getattr(node, "bias", None)
+    if not isinstance(bias, Param) or not bias.values.any():
+        return None
+    # One value for each output, or output channel.
+    column = Param(bias.values.reshape(-1, *[1] * (len(y.shape) - 1)), bias.fmt)
+    if column.values.size == 1:
+        column = Param(column.values.reshape(()), bias.fmt)
+    return tables.start(node, "bias", column, y.shape, factor)
+
+
+def pool(node: Pool, x: Signal, y: Signal, *, name: str, prefix: str, then: Kernel) -> PoolKernel:
+    """The kernel that turns an event into events of windows."""
+    window = [
+        Window(x.shape[1 + d], y.shape[1 + d], node.kernel[d], node.stride[d], node.padding[d])
+        for d in range(2)
+    ]
+    return PoolKernel(
+        name=name, to=then.to, valued=then.valued, next=then,
+        title=f"{quoted(node.name)}: {type(node).__name__} {_by(x.shape)} to {_by(y.shape)}",
+        image=Image(x.shape[0], window[0], window[1], prefix),
+    )  # fmt: skip
+
+
+def _conv_image(node: Conv1d | Conv2d, x: Signal, y: Signal, prefix: str) -> Image:
+    kernel = node.weight.values.shape[2:]
+    if isinstance(node, Conv1d):
+        across = Window(x.shape[1], y.shape[1], kernel[0], node.stride, node.padding, node.dilation)
+        return Image(x.shape[0], Window(1, 1, 1, 1, 0), across, prefix)
+    down, across = (
+        Window(
+            x.shape[1 + d], y.shape[1 + d], kernel[d], node.stride[d], node.padding[d],
+            node.dilation[d],
+        )
+        for d in range(2)
+    )  # fmt: skip
+    return Image(x.shape[0], down, across, prefix)
+
+
+def _by(shape: Shape) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,268 @@
+"""The emitted files of a network: pure text, the same for the same graph and device."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qspinn import __version__
+from qspinn.backend import Artifact
+from qspinn.fixed import Rounding
+from qspinn.memory import Device, Footprint
+from qspinn.render import render
+
+from .layout import Member, Table
+from .network import Network, Port, number
+
+FORMAT = 1
+"""Version of what the emitted files promise each other."""
+
+WIDTH = 96
+READOUTS = {
+    "count": "the output with the most spikes",
+    "first_spike": "the output that spiked first",
+    "membrane_last": "the output with the largest value",
+    "membrane_max": "the output with the largest value in any step",
+}
+_SCORES = {
+    "count": "The spikes of output i since reset.",
+    "first_spike": "The step of output i's first spike since reset; 0xFFFFFFFF: none.",
+    "membrane_max": "The largest value of output i since reset.",
+}
+_NEEDS = {
+    "asr64": ("join", "signed", "asr"),
+    "join": ("signed",),
+    "mul64": ("join", "signed"),
+    "wrap": ("signed",),
+    **{f"shr_{r}": ("asr",) for r in Rounding},
+    **{f"shr64_{r}": ("asr64", "join", "signed", "asr", "mask64") for r in Rounding},
+    **{f"mul_shr_{r}": ("asr", "signed") for r in Rounding},
+}
+"""What each arithmetic function calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A fact of the network as a macro."""
+
+    name: str
+    code: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the header says beside the network itself."""
+
+    version: str
+    format: int
+    model: str
+    summary: str
+    macros: tuple[Macro, ...]
+    width: int
+    members: tuple[str, ...]
+    readout: str
+    arguments: str
+    values: str
+    index_check: bool
+    value_check: str
+    output_type: str
+    output_title: str
+    score_type: str
+    score_title: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """A constant table, written out."""
+
+    name: str
+    type: str
+    count: int
+    note: str
+    lines: tuple[str, ...]
+
+
+def artifact(
+    network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
+) -> Artifact:
+    """What is emitted for a network.
+
+    Args:
+        network: What is emitted.
+        footprint: Its memory on ``device``.
+        device: The part.
+        options: The plan's; ``steps`` becomes a macro.
+    """
+    facts = {
+        "prefix": network.prefix,
+        "model": network.model,
+        "format": FORMAT,
+        "device": device.name,
+        "state_bytes": network.struct.bytes,
+    }
+    return Artifact("mcu", network.prefix, files(network, footprint, device, options), facts)
+
+
+def files(
+    network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
+) -> dict[str, bytes]:
+    """The emitted files by name."""
+    facts = facts_of(network, footprint, device, options)
+    prefix = network.prefix
+    context = {
+        "net": network,
+        "P": prefix,
+        "M": network.macro,
+        "facts": facts,
+        "arguments": facts.arguments,
+        "passed": passed(network.port),
+        "roundings": tuple(r.value for r in Rounding),
+    }
+    texts = {
+        f"{prefix}.h": render("mcu/name.h.j2", **context),
+        f"{prefix}_impl.h": implementation(network, context),
+        f"{prefix}_data.h": render(
+            "mcu/name_data.h.j2", tables=[_data(t) for t in in_order(network.tables)], **context
+        ),
+        f"{prefix}.c": render("mcu/name.c.j2", **context),
+    }
+    return {name: text.encode("ascii") for name, text in texts.items()}
+
+
+def implementation(network: Network, context: Mapping[str, object]) -> str:
+    """The implementation: every kernel and stage from its own template, then the API."""
+    kernels = [render("mcu/kernels/row.c.j2", row=row, **context) for row in network.rows]
+    kernels += [render(f"mcu/kernels/{k.template}.c.j2", k=k, **context) for k in network.kernels]
+    stages = [render(f"mcu/stages/{s.template}.c.j2", stage=s, **context) for s in network.stages]
+    api = render("mcu/api.c.j2", **context)
+    need = called("\n".join((*kernels, *stages)), network.prefix)
+    arithmetic = render("mcu/arithmetic.c.j2", need=need, **context)
+    return render(
+        "mcu/name_impl.h.j2", arithmetic=arithmetic, kernels=kernels, stages=stages, api=api,
+        **context,
+    )  # fmt: skip
+
+
+def called(text: str, prefix: str) -> frozenset[str]:
+    """The arithmetic functions that emitted code calls, and those that they call."""
+    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "wrap64"}
+    found = {name for name in re.findall(rf"\b{prefix}_(\w+)\(", text) if name in known}
+    return frozenset(found.union(*(_NEEDS.get(name, ()) for name in found)))
+
+
+def in_order(tables: tuple[Table, ...]) -> list[Table]:
+    """Tables with the most aligned first, so that a linker leaves no holes."""
+    return sorted(tables, key=lambda t: -t.type.bytes)
+
+
+def _data(table: Table) -> DataTable:
+    body = ", ".join(number(int(v), table.type) for v in table.values)
+    lines = textwrap.wrap(body, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return DataTable(table.name, table.type.name, int(table.values.size), table.note, tuple(lines))
+
+
+def arguments(port: Port) -> str:
+    """The parameters of a step after the state."""
+    if port.kind == "current":
+        assert port.value is not None, "a current has values"
+        return f"const {port.value.name} *values"
+    values = f"const {port.value.name} *values, " if port.value else ""
+    return f"const {port.index.name} *events, {values}uint32_t count"
+
+
+def passed(port: Port) -> str:
+    """The same as arguments of a call."""
+    if port.kind == "current":
+        return "values"
+    return "events, values, count" if port.value else "events, count"
+
+
+def facts_of(
+    network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
+) -> Facts:
+    """What the header says."""
+    port, read = network.port, network.read
+    macros = tuple(_macros(network, footprint, device, options))
+    kinds = {"spike": "spiking inputs", "count": "counting inputs", "current": "input values"}
+    wide = read.edge.kind == "dense" and read.edge.type.bits == 64
+    span = port.span
+    title = {
+        "mask": "Whether output i spiked in the last step: 1 or 0.",
+        "dense": "The value of output i after the last step.",
+    }[read.edge.kind]
+    return Facts(
+        version=__version__,
+        format=FORMAT,
+        model=f"0x{network.model[:8].upper()}u",
+        summary=f"{port.size} {kinds[port.kind]}, {read.edge.size} outputs",
+        macros=macros,
+        width=max(len(m.name) for m in macros) + len(network.macro) + 1,
+        members=tuple(_member_lines(network.struct.members)),
+        readout=READOUTS[read.readout],
+        arguments=arguments(port),
+        values=f"{span.lo} to {span.hi}",
+        index_check=port.kind != "current" and port.index.span.hi >= port.size,
+        value_check=_value_check(port),
+        output_type="int64_t" if wide else "int32_t",
+        output_title=title,
+        score_type=_score_type(network),
+        score_title=_SCORES.get(read.readout, ""),
+    )
+
+
+def _score_type(network: Network) -> str:
+    score = network.read.score
+    if score is None or network.read.readout != "membrane_max":
+        return "uint32_t"
+    return "int64_t" if score.type.bits == 64 else "int32_t"
+
+
+def _value_check(port: Port) -> str:
+    """C for what makes ``values[e]`` unacceptable; empty where its type is as narrow."""
+    if port.value is None:
+        return ""
+    held = port.value.span
+    below = f"values[e] < {number(port.span.lo, port.value)}" if held.lo < port.span.lo else ""
+    above = f"values[e] > {number(port.span.hi, port.value)}" if held.hi > port.span.hi else ""
+    return " || ".join(filter(None, (below, above)))
+
+
+def _macros(
+    network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
+) -> list[Macro]:
+    port = network.port
+    found = [
+        Macro("FORMAT", f"{FORMAT}"),
+        Macro("MODEL", f"0x{network.model[:8].upper()}u"),
+        Macro("MODEL_ID", f'"{network.model}"'),
+        Macro("NUM_INPUTS", f"{port.size}u"),
+        Macro("NUM_OUTPUTS", f"{network.read.edge.size}u"),
+    ]
+    if port.kind != "current":
+        found.append(Macro("MAX_EVENTS", f"{port.size}u", "in a step"))
+    if options.get("steps", "0").isdigit() and int(options.get("steps", "0")):
+        found.append(Macro("NUM_STEPS", f"{int(options['steps'])}u", "a sample, as compiled"))
+    bytes_of = footprint.of
+    core = device.core or "any core"
+    found += [
+        Macro("STATE_BYTES", f"{network.struct.bytes}u", "the state"),
+        Macro("INPUT_BYTES", f"{bytes_of('input buffer')}u", "the caller's events, at most"),
+        Macro("STACK_BYTES", f"{bytes_of('stack')}u", f"a step, at most, on {core}"),
+        Macro("WEIGHT_BYTES", f"{bytes_of('weights')}u"),
+        Macro("CONST_BYTES", f"{bytes_of('constants')}u", "constants other than weights"),
+        Macro("CODE_BYTES", f"{bytes_of('code')}u", f"an estimate for {core}, clang -O2"),
+    ]
+    ram, flash = ("STATE", "INPUT", "STACK"), ("WEIGHT", "CONST", "CODE")
+    for name, parts in (("RAM_BYTES", ram), ("FLASH_BYTES", flash)):
+        total = " + ".join(f"{network.macro}_{part}_BYTES" for part in parts)
+        found.append(Macro(name, f"({total})"))
+    return found
+
+
+def _member_lines(members: tuple[Member, ...]) -> list[str]:
+    declared = [f"{m.type.name} {m.name}{f'[{m.count}]' if m.count else ''};" for m in members]
+    width = max(map(len, declared), default=0)
+    return [f"{code:<{width}} /**< {m.note} */" for code, m in zip(declared, members, strict=True)]

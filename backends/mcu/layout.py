@@ -1,0 +1,231 @@
+"""How values lie in memory: integer types, the members of the state struct, constant tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from qspinn.fixed import Interval
+from qspinn.ir import Array
+from qspinn.printer import fits_int32
+
+WORD_BITS = 32
+"""Spikes are kept as bits of 32-bit words: bit i % 32 of word i / 32."""
+
+
+@dataclass(frozen=True, slots=True)
+class CType:
+    """An integer type of stdint.h."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in C."""
+        return f"{'int' if self.signed else 'uint'}{self.bits}_t"
+
+    @property
+    def bytes(self) -> int:
+        """Its size, which is its alignment too."""
+        return self.bits // 8
+
+    @property
+    def span(self) -> Interval:
+        """What it holds."""
+        if self.signed:
+            return Interval(-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
+        return Interval(0, (1 << self.bits) - 1)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Its numpy type, little-endian as every supported core is."""
+        return np.dtype(f"<{'i' if self.signed else 'u'}{self.bytes}")
+
+
+def holding(span: Interval) -> CType:
+    """The narrowest type for ``span``; unsigned where it needs no sign.
+
+    Of 32 bits only what needs the last one is unsigned: C would make all arithmetic unsigned.
+    """
+    for bits in (8, 16, 32, 64):
+        kind = CType(bits, span.lo < 0 or (bits == 32 and fits_int32(span)))
+        if span in kind.span:
+            return kind
+    raise AssertionError(f"verified graphs hold no values of {span.bits} bits")
+
+
+def computing(span: Interval) -> CType:
+    """The type that arithmetic on values of ``span`` is done in."""
+    return CType(32 if fits_int32(span) else 64, signed=True)
+
+
+def index_type(size: int) -> CType:
+    """The type of an index below ``size``."""
+    return next(k for k in (CType(b, signed=False) for b in (8, 16, 32)) if size - 1 in k.span)
+
+
+def words(size: int) -> int:
+    """How many words hold ``size`` spikes."""
+    return -(-size // WORD_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One array or scalar of the state struct.
+
+    Attributes:
+        name: In C.
+        type: Of one element.
+        count: The number of elements; 0 for a scalar.
+        role: ``state`` (the neurons'), ``spikes``, ``delay``, ``readout`` or ``scratch``.
+        owner: What it belongs to, for people.
+        note: The comment beside it.
+    """
+
+    name: str
+    type: CType
+    count: int
+    role: str
+    owner: str
+    note: str
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.type.bytes * max(self.count, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """The state struct: members without holes between them, the most aligned first."""
+
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> Struct:
+        """Order the members so that only the end is padded; equal alignments keep their order."""
+        return cls(tuple(sorted(members, key=lambda m: -m.type.bytes)))
+
+    @property
+    def align(self) -> int:
+        """Its alignment."""
+        return max((m.type.bytes for m in self.members), default=1)
+
+    @property
+    def padding(self) -> int:
+        """The bytes after the last member."""
+        return -sum(m.bytes for m in self.members) % self.align
+
+    @property
+    def bytes(self) -> int:
+        """sizeof, on every ABI that aligns integers to their size."""
+        return sum(m.bytes for m in self.members) + self.padding
+
+    def offset(self, name: str) -> int:
+        """Where a member lies."""
+        at = 0
+        for member in self.members:
+            if member.name == name:
+                return at
+            at += member.bytes
+        raise KeyError(name)
+
+    def dtype(self) -> np.dtype[np.void]:
+        """The struct as numpy reads it."""
+        return np.dtype(
+            {
+                "names": [m.name for m in self.members],
+                "formats": [(m.type.dtype, (m.count,)) if m.count else m.type.dtype
+                            for m in self.members],
+                "offsets": [self.offset(m.name) for m in self.members],
+                "itemsize": self.bytes,
+            }
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A constant array in flash.
+
+    Attributes:
+        name: In C.
+        type: Of one element.
+        values: The elements as stored, flat.
+        kind: ``weights`` or ``constants``, as a footprint counts them.
+        owner: The plan path it comes from.
+        note: The comment above it.
+    """
+
+    name: str
+    type: CType
+    values: Array
+    kind: str
+    owner: str
+    note: str
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.type.bytes * int(self.values.size)
+
+    @property
+    def far(self) -> bool:
+        """Whether some value does not fit a signed 32-bit integer."""
+        return bool(self.values.max() >= 1 << 31)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How rows of weights are packed.
+
+    Attributes:
+        bits: 2, 4, 8, 16 or 32 a weight.
+        signed: Whether weights have a sign.
+        count: Weights in a row.
+    """
+
+    bits: int
+    signed: bool
+    count: int
+
+    @property
+    def type(self) -> CType:
+        """The type of one stored element."""
+        return CType(self.bits, self.signed) if self.bits >= 8 else CType(8, signed=False)
+
+    @property
+    def per_element(self) -> int:
+        """Weights in one stored element."""
+        return max(8 // self.bits, 1)
+
+    @property
+    def stride(self) -> int:
+        """Stored elements from one row to the next."""
+        return -(-self.count // self.per_element)
+
+
+def rows_for(values: Array) -> Rows:
+    """The packing that takes the fewest bytes for rows ``values`` (rows, weights in a row)."""
+    span = Interval(int(values.min()), int(values.max()))
+    fits = [bits for bits in (32, 16, 8, 4, 2) if span.bits <= bits]
+    options = [
+        Rows(bits, holding(span).signed if bits == 32 else span.lo < 0, values.shape[1])
+        for bits in fits
+    ]
+    # A table of one or two bytes would be folded into code, and not be where it is counted.
+    tiny = [r for r in options if r.stride * len(values) >= min(values.size, 3)]
+    return min(tiny, key=lambda r: r.stride * r.type.bytes)
+
+
+def pack(values: Array, rows: Rows) -> Array:
+    """The stored elements, flat; the first weight of a byte lies in its lowest bits."""
+    if rows.bits >= 8:
+        return values.reshape(-1)
+    padded = np.zeros((len(values), rows.stride * rows.per_element), np.int64)
+    padded[:, : rows.count] = values & ((1 << rows.bits) - 1)
+    lanes = padded.reshape(len(values), rows.stride, rows.per_element)
+    packed: Array = (lanes << (np.arange(rows.per_element) * rows.bits)).sum(2).reshape(-1)
+    return packed

@@ -1,0 +1,134 @@
+"""A layer of neurons as a C loop: the typed list, printed, and what it reads and stores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qspinn.ir import Neuron
+from qspinn.printer import c_dialect, c_type, render
+from qspinn.program import Program, TypedOp
+
+from .layout import CType, Member
+from .names import Names, quoted
+from .network import Load, Start, Update, Write
+
+# What the loop of templates/mcu/stages/update.c.j2 calls its own variables.
+_LOCALS = frozenset({"s", "i", "channel", "place", "fired", "step"})
+
+
+def pruned(program: Program) -> Program:
+    """The list without operations that nothing reads, which a C compiler would warn of."""
+    needed = {*program.finals.values(), program.output}
+    for i in reversed(range(len(program.ops))):
+        if i in needed:
+            needed.update(program.ops[i].args)
+    order = sorted(needed)
+    moved = {old: new for new, old in enumerate(order)}
+    ops = tuple(
+        replace(program.ops[i], args=tuple(moved[j] for j in program.ops[i].args)) for i in order
+    )
+    finals = {name: moved[i] for name, i in program.finals.items()}
+    return replace(program, ops=ops, finals=finals, output=moved[program.output])
+
+
+@dataclass
+class _Leaves:
+    """The leaves as local constants, each read once and before any store."""
+
+    current: str
+    members: Mapping[str, Member]
+    params: Mapping[str, Start]
+    prefix: str
+    names: Names = field(default_factory=lambda: Names(_LOCALS))
+    known: dict[str, str] = field(default_factory=dict)
+    loads: list[Load] = field(default_factory=list)
+    literals: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, op: TypedOp) -> str:
+        key = f"{op.kind} {op.name}"
+        if key not in self.known:
+            self.known[key] = self.read(op)
+        return self.known[key]
+
+    def read(self, op: TypedOp) -> str:
+        if op.kind == "input":
+            return self.load(op, self.current)
+        if op.kind == "state":
+            member = self.members[op.name]
+            narrows = member.type.bits == 64 and c_type(op.span) == "int32_t"
+            return self.load(op, f"{'(int32_t)' if narrows else ''}s->{member.name}[i]")
+        start = self.params[op.name]
+        if not start.varies:
+            return c_dialect(self.prefix).number(start.literals[0])
+        place = "i" if start.each == 1 else "channel"
+        kind = CType(64 if c_type(op.span) == "int64_t" else 32, signed=True)
+        return self.load(op, start.read(place, kind, self.prefix.upper()))
+
+    def load(self, op: TypedOp, code: str) -> str:
+        # t0, t1... are the printer's.
+        name = f"{op.name}_" if re.fullmatch(r"t\d+", op.name) else op.name
+        name = self.names.new(name)
+        self.loads.append(Load(c_type(op.span), name, code))
+        return name
+
+
+def is_plain(op: TypedOp) -> bool:
+    """Whether a value is read or constant, and not computed."""
+    constant = op.span is not None and op.span.lo == op.span.hi
+    return constant or op.kind in ("input", "state", "param", "const")
+
+
+def update(
+    node: Neuron,
+    program: Program,
+    *,
+    name: str,
+    prefix: str,
+    current: str,
+    members: Mapping[str, Member],
+    params: Mapping[str, Start],
+    sent: Member | None,
+) -> Update:
+    """The stage that updates the neurons of ``node``.
+
+    Args:
+        node: The layer.
+        program: Its typed list.
+        name: The C function.
+        prefix: The network's.
+        current: C for the input current of neuron ``i``.
+        members: Where each state lies.
+        params: Where each parameter is found.
+        sent: The member that takes what is sent, unless that is a state anyway.
+    """
+    program = pruned(program)
+    leaves = _Leaves(current, members, params, prefix)
+    printed = render(program, c_dialect(prefix), leaves)
+    writes = [
+        Write(members[state], code, is_plain(program.ops[program.finals[state]]))
+        for state, code in printed.finals.items()
+        if code != leaves.known.get(f"state {state}")
+    ]
+    mask = sent.name if sent is not None and program.sends == "spike" else ""
+    if sent is not None and not mask:
+        plain = is_plain(program.ops[program.output])
+        writes.append(Write(sent, printed.output, plain))
+    size = int(np.prod(node.shape, dtype=np.int64))
+    used = {op.name for op in program.ops if op.kind == "param"}
+    planes = [p.each for n, p in params.items() if n in used and p.varies and p.each > 1]
+    return Update(
+        name=name,
+        title=f"{quoted(node.name)}: {size} {node.model.name} neurons, one step each.",
+        size=size,
+        plane=max(planes, default=0),
+        stochastic=program.stochastic,
+        loads=tuple(leaves.loads),
+        lines=tuple(printed.lines),
+        writes=tuple(writes),
+        mask=mask,
+        sent=printed.output,
+    )

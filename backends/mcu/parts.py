@@ -1,0 +1,108 @@
+"""The parts of a network as they are made: names, members, tables, kernels and stages."""
+
+from __future__ import annotations
+
+from qspinn.signals import Signal
+
+from .connections import Tables
+from .kernels import AddKernel, Kernel, MarkKernel, RaiseKernel
+from .layout import CType, Member, holding, words
+from .names import Names
+from .network import Copy, Drive, Edge, Gather, Stage, Start
+
+WORD = CType(32, signed=False)
+API = (
+    "reset", "step", "winner", "output", "score", "state", "state_t", "status", "status_t",
+)  # fmt: skip
+
+
+class Parts:
+    """Everything made so far."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.names = Names(frozenset(f"{prefix}_{word}" for word in API))
+        self.places = Names()
+        self.tables = Tables(prefix, self.names, {})
+        self.members: list[Member] = []
+        self.starts: list[tuple[Member, Start]] = []
+        self.edges: dict[str, Edge] = {}
+        self.kernels: list[Kernel] = []
+        self.stages: list[Stage] = []
+
+    def function(self, *parts: str) -> str:
+        """A new name for a function."""
+        return self.names.new("_".join((self.prefix, *parts)))
+
+    def member(
+        self, name: str, kind: CType, count: int, role: str, owner: str, note: str
+    ) -> Member:
+        """A new member of the state struct."""
+        made = Member(self.places.new(name), kind, count, role, owner, note)
+        self.members.append(made)
+        return made
+
+    def store(
+        self, name: str, signal: Signal, role: str, owner: str, note: str, slots: int = 1
+    ) -> tuple[Edge, Member]:
+        """A member that holds a signal, ``slots`` times over: bits for spikes, else values."""
+        assert signal.interval is not None, "an integer graph"
+        spikes = signal.kind == "spike"
+        kind = WORD if spikes else holding(signal.interval)
+        count = words(signal.size) if spikes else signal.size
+        made = self.member(name, kind, count * slots, role, owner, note)
+        shape = "mask" if spikes else "dense"
+        return (
+            Edge(shape, f"s->{made.name}", signal.size, signal.interval, kind, valued=not spikes),
+            made,
+        )
+
+    def kernel(self, made: Kernel) -> Kernel:
+        """A new kernel; it comes after those it calls."""
+        self.kernels.append(made)
+        return made
+
+    def add(self, name: str, to: CType, valued: bool, gain: int = 1) -> Kernel:
+        """A kernel that adds an event to its element."""
+        title = "adds an event to its element"
+        return self.kernel(AddKernel(name=name, to=to, valued=valued, gain=gain, title=title))
+
+    def most(self, name: str, edge: Edge) -> Kernel:
+        """A kernel of a maximum: of spikes, whether any arrived."""
+        if edge.kind == "mask":
+            return self.mark(name)
+        title = "keeps the largest value"
+        return self.kernel(RaiseKernel(name=name, to=edge.type, valued=True, title=title))
+
+    def mark(self, name: str) -> Kernel:
+        """A kernel that sets the bit of an event."""
+        title = "sets the bit of an event"
+        return self.kernel(MarkKernel(name=name, to=WORD, valued=False, title=title))
+
+    def gather(
+        self, name: str, title: str, edge: Edge, drives: tuple[Drive, ...],
+        starts: tuple[Start, ...] = (),
+    ) -> None:  # fmt: skip
+        """A stage that fills an array from events."""
+        self.stages.append(
+            Gather(
+                name=self.function(name), title=title, at=edge.at, type=edge.type,
+                count=edge.words if edge.kind == "mask" else edge.size,
+                reads_input=any(d.edge.callers for d in drives), starts=starts, drives=drives,
+            )
+        )  # fmt: skip
+
+    def keep(self, name: str, title: str, source: Edge, to: Edge) -> None:
+        """A stage that stores a signal that would be gone later."""
+        if source.kind == "list":
+            function = self.function(name, "event")
+            masked = to.kind == "mask"
+            kernel = self.mark(function) if masked else self.add(function, to.type, valued=True)
+            self.gather(name, title, to, (Drive(source, kernel),))
+            return
+        self.stages.append(
+            Copy(
+                name=self.function(name), title=title, reads_input=source.callers, source=source,
+                at=to.at, type=to.type, count=to.words if to.kind == "mask" else to.size,
+            )
+        )  # fmt: skip

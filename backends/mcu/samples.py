@@ -1,0 +1,116 @@
+"""Samples as the bytes that executors read, and states as the bytes that they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qspinn.fixed import IntArray
+from qspinn.interp import Trace
+from qspinn.ir import Array
+
+from .layout import WORD_BITS
+from .network import Network, Port
+
+CHUNK_BYTES = 1 << 25
+"""How much an executor may give back at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One step's input: the caller's arrays of `Port`."""
+
+    indices: IntArray
+    values: IntArray
+
+
+def events(port: Port, data: Array) -> Iterator[Event]:
+    """The input of each step of one sample (steps, size)."""
+    for row in data:
+        if port.kind == "current":
+            yield Event(np.zeros(0, np.int64), row)
+        else:
+            (found,) = np.nonzero(row)
+            yield Event(found, row[found])
+
+
+def encode(port: Port, data: IntArray) -> bytes:
+    """A batch (batch, steps, size) as the words that templates/mcu/driver.c.j2 reads."""
+    batch, steps = data.shape[:2]
+    flat = data.reshape(batch * steps, -1)
+    head = np.array([batch, steps], np.int64)
+    if port.kind == "current":
+        return _words(np.concatenate([head, flat.reshape(-1)]))
+    row, index = np.nonzero(flat)
+    counts = np.bincount(row, minlength=len(flat))
+    copies = 2 if port.value else 1
+    starts = np.cumsum(1 + copies * counts) - (1 + copies * counts)
+    body = np.zeros(int((1 + copies * counts).sum()), np.int64)
+    body[starts] = counts
+    nth = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    body[starts[row] + 1 + nth] = index
+    if port.value:
+        body[starts[row] + 1 + counts[row] + nth] = flat[row, index]
+    return _words(np.concatenate([head, body]))
+
+
+def _words(values: IntArray) -> bytes:
+    return (values & 0xFFFFFFFF).astype("<u4").tobytes()
+
+
+def batches(network: Network, batch: int, steps: int) -> Iterator[slice]:
+    """Parts of a batch whose states fit `CHUNK_BYTES`."""
+    each = max(CHUNK_BYTES // max(steps * network.struct.bytes, 1), 1)
+    for start in range(0, batch, each):
+        yield slice(start, min(start + each, batch))
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What an executor saw.
+
+    Attributes:
+        states: The structs after each step, (batch, steps).
+        winners: The decision after the last step, (batch,).
+    """
+
+    states: np.ndarray[Any, Any]
+    winners: IntArray
+
+
+def decode(network: Network, raw: bytes, batch: int, steps: int) -> Recording:
+    """What templates/mcu/driver.c.j2 wrote."""
+    sample = np.dtype([("states", network.struct.dtype(), (steps,)), ("winner", "<u4")])
+    found = np.frombuffer(raw, sample)
+    if len(found) != batch:
+        raise ValueError(f"{len(raw)} bytes are not {batch} samples of {sample.itemsize}")
+    return Recording(found["states"], found["winner"].astype(np.int64))
+
+
+def trace(network: Network, recording: Recording) -> Trace:
+    """A recording as the trace of the interpreter."""
+    batch, steps = recording.states.shape
+    states = {
+        name: recording.states[member.name]
+        .astype(np.int64)
+        .reshape(batch, steps, *network.shapes[name])
+        for name, member in network.states.items()
+    }
+    edge = network.read.edge
+    held = recording.states[edge.at.removeprefix("s->")]
+    if edge.kind == "mask":
+        bits = held[..., :, None] >> np.arange(WORD_BITS, dtype=np.uint32) & np.uint32(1)
+        held = bits.reshape(batch, steps, -1)[..., : edge.size]
+    shape = network.shapes[network.output]
+    output = held.astype(np.int64).reshape(batch, steps, *shape)
+    return Trace(states, {network.output: output})
+
+
+def joined(parts: list[Recording]) -> Recording:
+    """The recordings of the parts of a batch."""
+    return Recording(
+        np.concatenate([p.states for p in parts]), np.concatenate([p.winners for p in parts])
+    )

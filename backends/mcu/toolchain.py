@@ -1,0 +1,159 @@
+"""Compilers: what is installed, how it is called, and what to say where it is not."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from qspinn.backend import Tool
+from qspinn.errors import BackendError, ToolchainError
+
+HINT_PIP = "pip install 'qspinn[mcu]'"
+HINT_APT = "make toolchains, or apt-get install gcc-arm-none-eabi qemu-system-arm"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A processor core as compilers and emulators know it.
+
+    Attributes:
+        name: As Arm or RISC-V say it.
+        isa: The instruction set that decides code size.
+        target: zig's.
+        cpu: zig's.
+        gcc: Options of arm-none-eabi-gcc; empty where it does not apply.
+        unicorn: The name of unicorn's constant for its model; empty for RISC-V.
+    """
+
+    name: str
+    isa: str
+    target: str
+    cpu: str
+    gcc: tuple[str, ...]
+    unicorn: str
+
+
+_THUMB, _RISCV = "thumb-freestanding-eabi", "riscv32-freestanding-none"
+
+
+def _arm(name: str, isa: str, model: str) -> Core:
+    return Core(name, isa, _THUMB, name.replace("-", "_"), (f"-mcpu={name}", "-mthumb"), model)
+
+
+CORES = {
+    core.name: core
+    for core in (
+        _arm("cortex-m0", "armv6m", "UC_CPU_ARM_CORTEX_M0"),
+        _arm("cortex-m0plus", "armv6m", "UC_CPU_ARM_CORTEX_M0"),
+        _arm("cortex-m3", "armv7m", "UC_CPU_ARM_CORTEX_M3"),
+        _arm("cortex-m4", "armv7em", "UC_CPU_ARM_CORTEX_M4"),
+        _arm("cortex-m7", "armv7em", "UC_CPU_ARM_CORTEX_M7"),
+        _arm("cortex-m33", "armv8m", "UC_CPU_ARM_CORTEX_M33"),
+        Core("rv32imc", "rv32imc", _RISCV, "generic_rv32+m+c", (), ""),
+    )
+}
+
+FREESTANDING = ("-O2", "-std=c99", "-ffreestanding", "-fno-builtin", "-fno-unwind-tables")
+
+
+def zig(core: Core) -> list[str]:
+    """The command that compiles for a core with the zig of PyPI.
+
+    Raises:
+        ToolchainError: It is not installed.
+    """
+    if find_spec("ziglang") is None:
+        raise ToolchainError("ziglang is not installed", hint=HINT_PIP)
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", core.target]
+    return [*command, f"-mcpu={core.cpu}", *FREESTANDING]
+
+
+def host() -> list[str]:
+    """The command that compiles for this machine: $CC, cc, gcc, clang, or zig.
+
+    Raises:
+        ToolchainError: There is no C compiler.
+    """
+    if chosen := os.environ.get("CC"):
+        return shlex.split(chosen)
+    for name in ("cc", "gcc", "clang"):
+        if found := shutil.which(name):
+            return [found]
+    if find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise ToolchainError("no C compiler is installed", hint=f"install gcc, or {HINT_PIP}")
+
+
+def sanitizing() -> list[str]:
+    """The command that compiles for this machine with address and undefined-behaviour checks.
+
+    Raises:
+        ToolchainError: There is neither gcc nor clang.
+    """
+    for name in ("gcc", "clang"):
+        if found := shutil.which(name):
+            return [
+                found, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+                "-fno-omit-frame-pointer",
+            ]  # fmt: skip
+    raise ToolchainError("sanitizers need gcc or clang", hint="apt-get install gcc")
+
+
+def arm_gcc() -> str:
+    """Where arm-none-eabi-gcc is.
+
+    Raises:
+        ToolchainError: It is not installed.
+    """
+    return _on_path("arm-none-eabi-gcc")
+
+
+def qemu() -> str:
+    """Where qemu-system-arm is.
+
+    Raises:
+        ToolchainError: It is not installed.
+    """
+    return _on_path("qemu-system-arm")
+
+
+def _on_path(name: str) -> str:
+    if found := shutil.which(name):
+        return found
+    raise ToolchainError(f"{name} is not installed", hint=HINT_APT)
+
+
+def compile_(command: Sequence[str], folder: Path) -> None:
+    """Run a compiler in ``folder``.
+
+    Raises:
+        BackendError: It fails; the message ends with what it said.
+    """
+    done = subprocess.run(command, cwd=folder, check=False, text=True, capture_output=True)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-2000:]
+        raise BackendError(f"{Path(command[0]).name} fails on the emitted C:\n{said}")
+
+
+def tools() -> tuple[Tool, ...]:
+    """What `run` can use, found or not."""
+    zig_found = "ziglang" if find_spec("ziglang") else ""
+    emulator = "unicorn" if find_spec("unicorn") and find_spec("elftools") else ""
+    compiler = next((w for n in ("cc", "gcc", "clang") if (w := shutil.which(n))), zig_found)
+    checked = next((w for n in ("gcc", "clang") if (w := shutil.which(n))), "")
+    cores = "cortex-m*, rv32imc"
+    return (
+        Tool("C compiler", "host", compiler, f"install gcc, or {HINT_PIP}"),
+        Tool("sanitizers", "sanitize", checked, "apt-get install gcc"),
+        Tool("ziglang", cores, zig_found, HINT_PIP),
+        Tool("unicorn, pyelftools", cores, emulator, HINT_PIP),
+        Tool("arm-none-eabi-gcc", "qemu-*", shutil.which("arm-none-eabi-gcc") or "", HINT_APT),
+        Tool("qemu-system-arm", "qemu-*", shutil.which("qemu-system-arm") or "", HINT_APT),
+    )

@@ -1,0 +1,119 @@
+"""What a graph says about its emission: which signals are kept, and how wide sums must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from qspinn.fixed import Interval
+from qspinn.ir import CONNECTIONS, Flatten, Graph, Neuron, Node, SumPool2d
+from qspinn.printer import fits_int32
+from qspinn.signals import Signal, infer, signals, summed
+
+from .connections import weight_of
+from .layout import CType, holding
+
+ZERO = Interval(0, 0)
+
+
+class View:
+    """A graph and its signals, asked about what emission needs to know."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.signals = signals(graph)
+
+    def source(self, name: str) -> Node:
+        """The node a signal comes from; flattening moves nothing."""
+        node = self.graph[name]
+        while isinstance(node, Flatten):
+            node = self.graph[node.inputs[0]]
+        return node
+
+    def users(self, name: str) -> Iterator[Node]:
+        """The nodes that read a signal, flattened or not."""
+        for node in self.graph.users(name):
+            if isinstance(node, Flatten):
+                yield from self.users(node.name)
+            else:
+                yield node
+
+    def is_lazy(self, node: Node) -> bool:
+        """Whether its values are never kept: events go straight on to what reads them."""
+        if isinstance(node, CONNECTIONS):
+            return all(isinstance(user, Neuron) for user in self.users(node.name))
+        if isinstance(node, SumPool2d):
+            linear = (*CONNECTIONS, SumPool2d, Neuron)
+            return all(isinstance(user, linear) for user in self.users(node.name))
+        return False
+
+    def origin(self, name: str) -> tuple[str, Signal]:
+        """The signal whose events are counted for ``name``, past lazy pools."""
+        node = self.source(name)
+        while isinstance(node, SumPool2d) and self.is_lazy(node):
+            node = self.source(node.inputs[0])
+        return node.name, self.signals[node.name]
+
+    def is_valued(self, name: str) -> bool:
+        """Whether the events behind a signal carry values."""
+        return self.origin(name)[1].kind != "spike"
+
+    def lazy_inputs(self, node: Neuron) -> list[Node]:
+        """The inputs that are added event by event."""
+        return [s for s in map(self.source, node.inputs) if self.is_lazy(s)]
+
+    def current(self, node: Neuron) -> Signal:
+        """The input current of a layer."""
+        return summed(tuple(self.signals[i] for i in node.inputs))
+
+    def reach(self, node: Node, frac: int) -> Interval:
+        """What a partial sum of a connection's or pool's contributions may be, with that point."""
+        signal = self.signals[node.name]
+        if isinstance(node, CONNECTIONS):
+            x = self.signals[node.inputs[0]]
+            assert x.interval is not None, "an integer graph"
+            signal = infer(node, (replace(x, interval=x.interval | ZERO),))
+            _, events = self.origin(node.inputs[0])
+            gain = self.gain(node, frac)
+        else:
+            _, events = self.origin(node.name)
+            gain = 1 << (frac - signal.frac)
+        assert signal.interval is not None, "an integer graph"
+        assert events.interval is not None, "an integer graph"
+        span, move = signal.interval | ZERO, frac - signal.frac
+        value = events.interval | ZERO
+        # The value of an event, times the gain, is computed in the type of the sum too.
+        scaled = Interval(value.lo * gain, value.hi * gain)
+        span = Interval(span.lo << move, span.hi << move)
+        return span if fits_int32(scaled) else span | scaled
+
+    def gain(self, node: Node, frac: int) -> int:
+        """What a connection's products are multiplied by for sums with that binary point."""
+        assert isinstance(node, CONNECTIONS), "asked of connections only"
+        fmt = weight_of(node).fmt
+        assert fmt is not None, "an integer graph"
+        return 1 << (frac - fmt.frac - self.signals[node.inputs[0]].frac)
+
+    def sum_types(self) -> dict[str, CType]:
+        """The type of the sums of each layer that has some.
+
+        A layer takes a wider type where another, no smaller one needs it anyway: then they share
+        one array.
+        """
+        wanted: dict[str, tuple[CType, int]] = {}
+        for node in self.graph.of_type(Neuron):
+            if lazy := self.lazy_inputs(node):
+                frac = self.current(node).frac
+                kind = sum_type([self.reach(x, frac) for x in lazy])
+                wanted[node.name] = (kind, self.signals[node.name].size)
+        found: dict[str, CType] = {}
+        for name, (kind, size) in wanted.items():
+            wider = [k for k, n in wanted.values() if k.bits > kind.bits and n >= size]
+            found[name] = min(wider, key=lambda k: k.bits, default=kind)
+        return found
+
+
+def sum_type(reaches: Sequence[Interval]) -> CType:
+    """The type of sums: their partial sums fit, in any order."""
+    lo, hi = sum(r.lo for r in reaches), sum(r.hi for r in reaches)
+    return CType(max(holding(Interval(min(lo, -1), hi)).bits, 16), signed=True)
