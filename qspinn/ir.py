@@ -18,6 +18,7 @@ import numpy.typing as npt
 from qspinn.dynamics import Model
 from qspinn.errors import VerifyError
 from qspinn.fixed import Overflow, QFormat, Rounding, to_real
+from qspinn.packing import digest
 
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
@@ -293,6 +294,4 @@ class Graph:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that has meaning: the identity of the graph."""
-        from qspinn.storage import digest
-
         return digest(self)

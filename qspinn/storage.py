@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +14,9 @@ from qspinn import ir
 from qspinn.dynamics import Model, Op
 from qspinn.errors import FrontendError
 from qspinn.fixed import Overflow, QFormat, Rounding
+from qspinn.packing import FORMAT, pack
 from qspinn.verify import verify
 
-FORMAT = 1
 _TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
@@ -32,19 +28,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _LIMIT = 1 << 30
 
 
-def digest(graph: ir.Graph) -> str:
-    """SHA-256 of the document and every array, in hexadecimal."""
-    document, arrays = _pack(graph)
-    h = hashlib.sha256(document.encode())
-    for array in arrays:
-        h.update(str((array.dtype.str, array.shape)).encode())
-        h.update(np.ascontiguousarray(array).tobytes())
-    return h.hexdigest()
-
-
 def dump(graph: ir.Graph) -> bytes:
     """The file that holds ``graph``, the same bytes each time."""
-    document, arrays = _pack(graph)
+    document, arrays = pack(graph)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("graph.json", _DATE), document)
@@ -101,30 +87,6 @@ def _narrow(array: ir.Array) -> ir.Array:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return array.astype(dtype)
     return array
-
-
-def _pack(graph: ir.Graph) -> tuple[str, list[ir.Array]]:
-    arrays: list[ir.Array] = []
-    document = {"format": FORMAT, "graph": _encode(graph, arrays)}
-    return json.dumps(document, sort_keys=True, separators=(",", ":")), arrays
-
-
-def _encode(value: Any, arrays: list[ir.Array]) -> Any:
-    if isinstance(value, Enum):
-        return {"is": type(value).__name__, "value": value.value}
-    if isinstance(value, QFormat):
-        return {"is": "QFormat", "value": str(value)}
-    if isinstance(value, np.ndarray):
-        arrays.append(value)
-        return {"is": "array", "value": len(arrays) - 1}
-    if is_dataclass(value):
-        items = {f.name: _encode(getattr(value, f.name), arrays) for f in fields(value)}
-        return {"is": type(value).__name__, **items}
-    if isinstance(value, tuple):
-        return [_encode(v, arrays) for v in value]
-    if isinstance(value, Mapping):
-        return {"is": "map", "items": [[k, _encode(v, arrays)] for k, v in value.items()]}
-    return value
 
 
 def _unpack(value: Any, arrays: list[ir.Array]) -> Any:

@@ -26,6 +26,7 @@ LEVELS = {
     "errors": 0,
     "fixed": 0,
     #
+    "packing": 1,
     "ir": 1,
     "dynamics": 1,
     "neurons": 1,
