@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from qspinn import datasets, storage
-from qspinn.backend import Backend
+from qspinn.backend import Backend, device_of
 from qspinn.backend import backend as find_backend
 from qspinn.encode import Encoder
-from qspinn.errors import FrontendError
+from qspinn.errors import FrontendError, located
 from qspinn.evaluate import chunks
 from qspinn.ir import Array, Graph
 from qspinn.memory import Device
@@ -53,12 +53,16 @@ def open_folder(folder: Path) -> Opened:
             at=str(folder),
             hint="compile it again",
         )
-    try:
+    with located(str(folder)):
+        words = [manifest.get(key) for key in ("name", "target", "device")]
+        if not all(isinstance(word, str) for word in words):
+            raise FrontendError("the manifest lacks the name, the target or the device")
         backend = find_backend(manifest["target"])
-        device = backend.devices[manifest["device"]]
-        encoder = Encoder(**manifest["encoder"])
-    except (KeyError, TypeError) as error:
-        raise FrontendError(f"the manifest lacks {error}", at=str(folder)) from error
+        device = device_of(backend, manifest["device"])
+        try:
+            encoder = Encoder(**manifest["encoder"])
+        except (KeyError, TypeError) as error:
+            raise FrontendError(f"the manifest's encoder cannot be read: {error}") from error
     return Opened(folder, manifest, backend, device, storage.load(folder / GRAPH), encoder)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from qspinn.calibrate import Calibration
 from qspinn.capabilities import Capabilities
-from qspinn.errors import BackendError
+from qspinn.errors import BackendError, QspinnError
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph
 from qspinn.memory import Device, Footprint
@@ -107,3 +107,18 @@ def backend(name: str) -> Backend:
     if name not in known:
         raise BackendError(f"no target {name!r}", hint=f"one of {', '.join(sorted(known))}")
     return known[name]
+
+
+def device_of(backend: Backend, name: str | None) -> Device:
+    """A device of the target by name.
+
+    Raises:
+        QspinnError: The target has no such device.
+    """
+    wanted = name or backend.default_device
+    if wanted not in backend.devices:
+        raise QspinnError(
+            f"{backend.name} has no device {wanted!r}",
+            hint=f"one of {', '.join(sorted(backend.devices))}",
+        )
+    return backend.devices[wanted]

@@ -14,11 +14,10 @@ from qspinn import __version__, datasets
 from qspinn.backend import Backend
 from qspinn.calibrate import Calibration, observe
 from qspinn.encode import Encoder
-from qspinn.errors import FrontendError, QspinnError
+from qspinn.errors import FrontendError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
 from qspinn.ir import Array, Graph, Input
-from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.pipeline import Compiled, canonical, complete
 from qspinn.plan import Plan
@@ -168,21 +167,6 @@ def plan_for(job: Job, backend: Backend, given: Plan | None = None) -> Plan:
     default = backend.plan(job.graph, job.calibration)
     plan = replace(default, options={**job.encoder.options(), **default.options})
     return plan if given is None else complete(given, plan)
-
-
-def device_of(backend: Backend, name: str | None) -> Device:
-    """A device of the target by name.
-
-    Raises:
-        QspinnError: The target has no such device.
-    """
-    wanted = name or backend.default_device
-    if wanted not in backend.devices:
-        raise QspinnError(
-            f"{backend.name} has no device {wanted!r}",
-            hint=f"one of {', '.join(sorted(backend.devices))}",
-        )
-    return backend.devices[wanted]
 
 
 def save(

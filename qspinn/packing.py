@@ -1,4 +1,4 @@
-"""Values as a JSON document and plain arrays: what is stored, and what an identity is taken from."""
+"""Values as a JSON document and plain arrays: what is stored, and what identifies a graph."""
 
 from __future__ import annotations
 

@@ -80,6 +80,10 @@ def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") 
 
 def canonical(graph: Graph) -> Graph:
     """The canonical form of an imported float graph, verified."""
+    if graph.is_integer:
+        raise FrontendError(
+            "is quantized already", at=graph.name, hint="compile the model it was made from"
+        )
     with during("canonicalize"):
         return verify(canonicalize(verify(graph)))
 

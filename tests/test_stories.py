@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mnist_data import write_mnist
-from qspinn.backend import backend
+from qspinn.backend import backend, device_of
 from qspinn.evaluate import chunks, compare_accuracy
 from qspinn.interp import run
 from qspinn.ir import Array, Graph
-from qspinn.job import Job, device_of, plan_for, prepare
+from qspinn.job import Job, plan_for, prepare
 from qspinn.pipeline import Lowered, build, lower
 from qspinn.simulate import simulate
 from qspinn.validate import Verdict, check_artifact, compare, random_input

@@ -12,6 +12,7 @@ import click
 from qspinn import job as jobs
 from qspinn import plan as plans
 from qspinn.backend import backend as find_backend
+from qspinn.backend import device_of
 from qspinn.cli.options import (
     MODEL_OPTIONS,
     budget_option,
@@ -52,7 +53,7 @@ def compile_command(**options: Any) -> None:
     """Compile MODEL for a target and write the artifact to a folder."""
     screen = tables.console()
     backend = find_backend(options["target"])
-    device = jobs.device_of(backend, options["device"])
+    device = device_of(backend, options["device"])
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
     given = _plan(options["plan_file"])

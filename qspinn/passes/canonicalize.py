@@ -246,8 +246,9 @@ def _shifted(node: Neuron) -> Neuron:
     if "v_reset" not in node.values:
         return node
     rule = rule_of(node)
-    if rule["timing"] == "next_after_decay":
-        # There the reset replaces what was left of v, but not the leak's pull toward v_reset.
+    if rule["timing"] == "next_after_decay" or node.model.max_out > 1:
+        # The reset replaces what was left of v, but not the leak's pull toward v_reset; and how
+        # often the threshold goes into v is not how often theta - v_reset goes into v - v_reset.
         return node
     r = node.values["v_reset"].values
     values = {k: v for k, v in node.values.items() if k != "v_reset"}
