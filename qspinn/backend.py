@@ -48,8 +48,8 @@ class Backend(Protocol):
     executors: tuple[str, ...]
     """The ways to run an artifact, the default first: ``host``, ``cortex-m4``, ``lava``..."""
 
-    def plan(self, graph: Graph, calibration: Calibration) -> Plan:
-        """A complete plan with the target's default formats for a canonical float graph."""
+    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
+        """Default formats for every path of a canonical float graph, following what is given."""
 
     def legalize(
         self,

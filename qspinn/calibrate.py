@@ -20,6 +20,7 @@ class Calibration:
     Attributes:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
         currents: The largest magnitude of the summed input of each neuron node.
+        input_range: The smallest and the largest value that entered.
         rates: Events per step and element of what each connection read.
         inputs: What each connection read, (observations, features), to weigh errors by.
         steps: The number of steps a sample lasts; None without data.
@@ -29,6 +30,7 @@ class Calibration:
 
     peaks: Mapping[str, float] = field(default_factory=dict)
     currents: Mapping[str, float] = field(default_factory=dict)
+    input_range: tuple[float, float] = (0.0, 1.0)
     rates: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
     steps: int | None = None
@@ -66,6 +68,7 @@ def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:
     return Calibration(
         peaks={k: v for k, v in peaks.items() if k not in neurons},
         currents={name: peaks[name] for name in neurons},
+        input_range=(float(data.min(initial=0.0)), float(data.max(initial=0.0))),
         rates={name: float((x != 0).mean()) for name, x in inputs.items()},
         inputs=inputs,
         steps=int(data.shape[1]),

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from qspinn.errors import FrontendError
+from qspinn.errors import FrontendError, located
 from qspinn.ir import Array, Shape
 
 PARTS = {"calibrate": 0, "select": 1, "report": 2}
 _SHARES = (0.10, 0.55)
+MOST_STEPS = 1 << 20
+"""A later event is taken for a time in other units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +41,16 @@ class Dataset:
         """Indices of the samples of one part, at most ``limit`` of them."""
         return np.flatnonzero(self.split == PARTS[name])[:limit]
 
-    def samples(self, index: Array, shape: Shape, *, encoded: bool) -> Array:
+    def samples(self, index: Array, shape: Shape, *, encoded: bool, steps: int = 0) -> Array:
         """Samples by index, as (n, *shape) or, where the file holds spikes, (n, steps, *shape).
+
+        With ``steps``, spikes are cut, or followed by silence, to that many.
 
         Raises:
             FrontendError: The file's samples do not have that shape.
         """
         if self.events is not None:
-            return self._raster(index, shape)
+            return self._raster(index, shape, steps)
         assert self.x is not None, "a data set has values or events"
         x = self.x[index]
         lead = x.shape[:2] if encoded else x.shape[:1]
@@ -57,9 +61,13 @@ class Dataset:
                 at=self.name,
                 hint="" if encoded else "for spikes, say --encode none",
             )
-        return x.reshape(*lead, *shape)
+        x = x.reshape(*lead, *shape)
+        if not encoded or not steps or steps == x.shape[1]:
+            return x
+        silence = [(0, 0), (0, max(0, steps - x.shape[1]))] + [(0, 0)] * len(shape)
+        return np.pad(x[:, :steps], silence)
 
-    def _raster(self, index: Array, shape: Shape) -> Array:
+    def _raster(self, index: Array, shape: Shape, steps: int) -> Array:
         assert self.events is not None, "asked only of event files"
         t, i, c, offsets = self.events
         size = int(np.prod(shape))
@@ -67,11 +75,12 @@ class Dataset:
             raise FrontendError(
                 f"has an event at index {i.max()}, the network has {size} inputs", at=self.name
             )
-        steps = int(t.max()) + 1 if t.size else 1
+        steps = steps or (int(t.max()) + 1 if t.size else 1)
         raster = np.zeros((len(index), steps, size), np.int64)
         for row, sample in enumerate(index):
             span = slice(int(offsets[sample]), int(offsets[sample + 1]))
-            np.add.at(raster[row], (t[span], i[span]), c[span])
+            kept = t[span] < steps
+            np.add.at(raster[row], (t[span][kept], i[span][kept]), c[span][kept])
         return raster.reshape(len(index), steps, *shape)
 
 
@@ -89,26 +98,69 @@ def load(path: Path, seed: int = 0) -> Dataset:
             arrays = {name: archive[name] for name in archive.files if _wanted(name)}
     except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise FrontendError(f"cannot be read as .npz: {error}", at=str(path)) from error
-    with_events = {"t", "i", "offsets"} <= arrays.keys()
-    if not with_events and "x" not in arrays:
+    with located(str(path)):
+        return _dataset(Path(path).name, arrays, seed)
+
+
+def _dataset(name: str, arrays: dict[str, Array], seed: int) -> Dataset:
+    if not ({"t", "i", "offsets"} <= arrays.keys() or "x" in arrays):
         raise FrontendError(
-            f"has neither x nor t, i and offsets, but {', '.join(sorted(arrays)) or 'nothing'}",
-            at=str(path),
+            f"has neither x nor t, i and offsets, but {', '.join(sorted(arrays)) or 'nothing'}"
         )
-    count = len(arrays["offsets"]) - 1 if with_events else len(arrays["x"])
-    y = arrays.get("y")
-    split = arrays.get("split", _default_split(count, seed))
-    for name, array in (("y", y), ("split", split)):
-        if array is not None and array.shape != (count,):
-            raise FrontendError(f"{name} has shape {array.shape}, not ({count},)", at=str(path))
-    if not with_events and not np.isfinite(np.asarray(arrays["x"], np.float64)).all():
-        raise FrontendError("x holds NaN or infinite values", at=str(path))
-    events = None
-    if with_events:
-        ones = np.ones(len(arrays["t"]), np.int64)
-        events = (arrays["t"], arrays["i"], arrays.get("c", ones), arrays["offsets"])
-    dt = float(arrays["dt"]) if "dt" in arrays else None
-    return Dataset(Path(path).name, arrays.get("x"), y, split, events, dt)
+    events = _events(arrays) if "t" in arrays and "offsets" in arrays else None
+    x = None if events else _values(arrays["x"])
+    count = len(arrays["offsets"]) - 1 if x is None else len(x)
+    y = _labels(arrays["y"], count) if "y" in arrays else None
+    split = _default_split(count, seed)
+    if "split" in arrays:
+        split = _labels(arrays["split"], count, "split")
+    return Dataset(name, x, y, split, events, _dt(arrays.get("dt")))
+
+
+def _values(x: Array) -> Array:
+    if x.dtype.kind not in "biuf" or x.ndim < 2:
+        raise FrontendError(f"x is {x.dtype} of shape {x.shape}, not numbers for each sample")
+    if not np.isfinite(x).all():
+        raise FrontendError("x holds NaN or infinite values")
+    return x
+
+
+def _events(arrays: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
+    """Event arrays that belong together: step, index, count of each event, offsets of samples."""
+    t, i, offsets = arrays["t"], arrays["i"], arrays["offsets"]
+    c = arrays.get("c", np.ones(len(t), np.int64))
+    for name, array in (("t", t), ("i", i), ("c", c), ("offsets", offsets)):
+        if array.dtype.kind not in "biu" or array.ndim != 1:
+            raise FrontendError(f"{name} is {array.dtype} of shape {array.shape}, not integers")
+        if array.size and int(array.min()) < 0:
+            raise FrontendError(f"{name} has the negative value {array.min()}")
+    if not len(t) == len(i) == len(c):
+        raise FrontendError(f"t, i and c have {len(t)}, {len(i)} and {len(c)} values, not as many")
+    steps = np.diff(offsets.astype(np.int64))
+    if offsets.size < 2 or offsets[0] != 0 or offsets[-1] != len(t) or (steps < 0).any():
+        raise FrontendError(f"offsets do not rise from 0 to the {len(t)} events")
+    if t.size and int(t.max()) >= MOST_STEPS:
+        raise FrontendError(
+            f"an event lies at step {t.max()}, the limit is {MOST_STEPS}",
+            hint="t counts time steps of the network, not microseconds",
+        )
+    return t, i, c, offsets
+
+
+def _labels(y: Array, count: int, name: str = "y") -> Array:
+    if y.shape != (count,):
+        raise FrontendError(f"{name} has shape {y.shape}, not ({count},)")
+    if y.dtype.kind not in "biu":
+        raise FrontendError(f"{name} is {y.dtype}, not integers", hint="number the classes")
+    return y
+
+
+def _dt(dt: Array | None) -> float | None:
+    if dt is None:
+        return None
+    if dt.size != 1 or dt.dtype.kind not in "iuf" or not float(dt.reshape(())) > 0:
+        raise FrontendError(f"dt is {dt.dtype} of shape {dt.shape}, not a positive number")
+    return float(dt.reshape(()))
 
 
 def _wanted(name: str) -> bool:

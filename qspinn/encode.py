@@ -43,6 +43,8 @@ class Encoder:
             raise PlanError(f"an encoder is one of {', '.join(ENCODERS)}, not {self.kind!r}")
         if self.kind != "none" and self.steps < 1:
             raise PlanError(f"the {self.kind} encoder needs a number of steps", hint="give --steps")
+        if self.steps < 0 or not 0 <= self.seed < 1 << 32:
+            raise PlanError(f"{self.steps} steps, seed {self.seed}: none may be negative or huge")
         if not (np.isfinite(self.gain) and self.gain > 0):
             raise PlanError(f"a gain is positive, not {self.gain}")
 
@@ -92,7 +94,7 @@ def encode(x: Array, encoder: Encoder, samples: Array) -> Array:
         uint8 spikes; with ``direct`` the real values, and with ``none`` the data.
     """
     if encoder.kind == "none":
-        return x[:, : encoder.steps] if encoder.steps else x
+        return x
     if encoder.kind == "direct":
         real = np.asarray(x, np.float64) * encoder.gain
         return np.repeat(real[:, None], encoder.steps, axis=1)

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from qspinn.memory import Footprint, excesses
+from qspinn.memory import Footprint, amount, excesses, require_regions
 from qspinn.stats import Estimate
 from qspinn.validate import Verdict
 
@@ -24,15 +24,20 @@ class Check:
 
 
 def budget_checks(footprint: Footprint, budget: Mapping[str, int]) -> list[Check]:
-    """One check for each region of the budget."""
+    """One check for each region of the budget.
+
+    Raises:
+        PlanError: The budget names a region the target has not.
+    """
+    require_regions(footprint, budget)
     used = footprint.regions()
     over = {excess.region: excess for excess in excesses(footprint, budget)}
     checks = []
     for region, limit in budget.items():
         lines = over[region].lines if region in over else ()
         detail = "   ".join(f"{line.kind} {line.owner} {line.bytes}" for line in lines[:8])
-        measured = f"{used.get(region, 0)} B"
-        checks.append(Check("budget", region, region not in over, measured, f"{limit} B", detail))
+        measured, most = amount(used[region], region), amount(limit, region)
+        checks.append(Check("budget", region, region not in over, measured, most, detail))
     return checks
 
 

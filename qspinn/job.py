@@ -114,7 +114,7 @@ def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
 def choose_encoder(
     meta: Mapping[str, Any], given: Mapping[str, Any], dataset: datasets.Dataset | None
 ) -> Encoder:
-    """The encoder: what the user says, else what the model's file says, else none."""
+    """The encoder: what the user or the plan says, else what the model's file says, else none."""
     stored = {"kind": meta.get("encoder"), "steps": meta.get("T"), "gain": meta.get("gain")}
     known = {k: v for k, v in stored.items() if v is not None}
     asked = {k: v for k, v in given.items() if v is not None}
@@ -164,9 +164,10 @@ def _raster_peak(dataset: datasets.Dataset) -> int:
 
 def plan_for(job: Job, backend: Backend, given: Plan | None = None) -> Plan:
     """The target's default plan for this job, under what the user's plan says."""
-    default = backend.plan(job.graph, job.calibration)
-    plan = replace(default, options={**job.encoder.options(), **default.options})
-    return plan if given is None else complete(given, plan)
+    given = given or Plan({})
+    default = backend.plan(job.graph, job.calibration, given)
+    plan = complete(given, default)
+    return replace(plan, options={**plan.options, **job.encoder.options()})
 
 
 def save(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
-from qspinn.errors import GateError
-from qspinn.ir import CONNECTIONS, Graph, Neuron, Param
+from qspinn.errors import GateError, PlanError
+from qspinn.ir import CONNECTIONS, Delay, Graph, Neuron, Param
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +90,62 @@ def excesses(footprint: Footprint, budget: Mapping[str, int]) -> tuple[Excess, .
     )
 
 
-def fit_error(name: str, device: str, excess: Excess) -> GateError:
-    """The refusal: the object, the quantity, the limit and what would help."""
-    parts = "   ".join(f"{line.owner or line.kind} {line.bytes}" for line in excess.lines[:6])
+def fit_error(name: str, place: str, found: tuple[Excess, ...], devices: list[str]) -> GateError:
+    """The refusal: the object, the quantities, the limits and what would help.
+
+    Args:
+        name: The network.
+        place: The device or the budget it does not fit.
+        found: The regions that are too small.
+        devices: The devices that would hold it.
+    """
+    rows = [_row(excess) for excess in found]
+    fits = f"; it fits {', '.join(devices[:4])}" if devices else ""
     return GateError(
-        f"{name} does not fit {device} ({excess.region} {excess.has} B): "
-        f"needs {excess.needs} B\n  {parts}"
+        "\n  ".join((f"{name} does not fit {place}", *rows)),
+        hint=f"give the largest parts fewer bits with --plan{fits}",
     )
 
 
-def parse_budget(text: str) -> dict[str, int]:
-    """Read ``ram=8KiB,flash=64KiB``; units are B, KiB, MiB, kB and MB.
+def _row(excess: Excess) -> str:
+    needs, has = amount(excess.needs, excess.region), amount(excess.has, excess.region)
+    parts = "   ".join(f"{line.owner or line.kind} {line.bytes}" for line in excess.lines[:6])
+    return f"{excess.region}: needs {needs}, the limit is {has}\n    {parts}"
+
+
+def amount(value: int, region: str) -> str:
+    """A quantity in the region's unit: bytes, or cores."""
+    return f"{value}" if region == "cores" else f"{value} B"
+
+
+def require_regions(footprint: Footprint, budget: Mapping[str, int]) -> None:
+    """Refuse a budget for a region that the footprint does not have.
 
     Raises:
-        GateError: The text is no budget.
+        PlanError: It names the region and those there are.
+    """
+    known = footprint.regions()
+    if unknown := sorted(budget.keys() - known.keys()):
+        raise PlanError(
+            f"the budget limits {unknown[0]!r}, which the target has not",
+            hint=f"it has {', '.join(known)}",
+        )
+
+
+def parse_budget(text: str) -> dict[str, int]:
+    """Read ``ram=8KiB,flash=64KiB``; units are B, KiB, MiB, kB and MB, or none.
+
+    Raises:
+        PlanError: The text is no budget.
     """
     units = {"MiB": 1 << 20, "KiB": 1 << 10, "MB": 10**6, "kB": 10**3, "KB": 10**3, "B": 1, "": 1}
     budget: dict[str, int] = {}
     for part in text.split(","):
         region, equals, amount = (x.strip() for x in part.partition("="))
-        digits = amount.rstrip("iBKMkb")
-        unit = amount[len(digits) :]
-        if not equals or not region or not digits.isdigit() or unit not in units:
-            error = GateError(f"{part!r} is no budget", hint="write ram=8KiB,flash=64KiB")
-            error.exit_code = 2
-            raise error
+        found = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", amount)
+        digits, unit = found.groups() if found else ("", "?")
+        if not equals or not region or unit not in units:
+            raise PlanError(f"{part!r} is no budget", hint="write ram=8KiB,flash=64KiB")
         budget[region] = int(digits) * units[unit]
     return budget
 
@@ -120,16 +153,17 @@ def parse_budget(text: str) -> dict[str, int]:
 def float_bytes(graph: Graph) -> int:
     """The baseline of every ratio: each stored parameter and state variable in 4 bytes.
 
-    Counted on the same graph; a uniform parameter is one scalar, as it is in the generated code.
+    Counted on the same graph: delay lines included, and a uniform neuron parameter left out on
+    both sides, since it is part of the code.
     """
     total = 0
     for node in graph.nodes:
         if isinstance(node, CONNECTIONS):
             total += sum(p.values.size for p in node.params().values())
+        elif isinstance(node, Delay):
+            total += node.steps * prod(node.shape)
         elif isinstance(node, Neuron):
-            size = 1
-            for n in node.shape:
-                size *= n
+            size = prod(node.shape)
             total += len(node.states) * size
             total += sum(constants(p, size) for p in node.values.values())
     return 4 * total

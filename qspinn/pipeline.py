@@ -16,7 +16,7 @@ from qspinn.ir import Array, Graph
 from qspinn.lowering import programs
 from qspinn.memory import Device, Footprint, float_bytes
 from qspinn.passes.canonicalize import canonicalize
-from qspinn.passes.quantize import quantize
+from qspinn.passes.quantize import notes, quantize
 from qspinn.plan import Entry, Plan
 from qspinn.planning import derived
 from qspinn.verify import verify
@@ -75,7 +75,8 @@ def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") 
     _, quantized, final = stages
     with during("interval analysis"):
         proved = derived(quantized, programs(quantized))
-    return Lowered(graph, plan.with_entries(proved), quantized, final)
+    noted = plan.with_notes(notes(graph, plan)).with_entries(proved)
+    return Lowered(graph, noted, quantized, final)
 
 
 def canonical(graph: Graph) -> Graph:

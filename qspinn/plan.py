@@ -18,6 +18,7 @@ from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
 
 ROLES = ("free", "fixed", "shared", "derived")
 HEAD = "# qspinn plan 1"
+OPTIONS = ("encode", "steps", "gain", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class Plan:
             return self.entries[path]
         except KeyError:
             raise PlanError("the plan gives it no format", at=path) from None
+
+    def with_notes(self, notes: Mapping[str, str]) -> Plan:
+        """This plan with comments at some of its entries."""
+        noted = {path: replace(self.entries[path], note=note) for path, note in notes.items()}
+        return self.with_entries(noted)
 
     def with_entries(self, changed: Mapping[str, Entry]) -> Plan:
         """This plan with some entries added or replaced."""
@@ -114,7 +120,7 @@ def parse(text: str) -> Plan:
         try:
             if words[0] == "option":
                 key, _, value = line.partition("option")[2].partition("=")
-                options[key.strip()] = value.strip()
+                options[_option(key.strip())] = value.strip()
             elif words[0].endswith(".scale"):
                 scales[words[0][: -len(".scale")]] = _factors(words[1:])
             else:
@@ -122,6 +128,12 @@ def parse(text: str) -> Plan:
         except (ValueError, IndexError, PlanError) as error:
             raise PlanError(f"line {number}: {raw.strip()!r}: {error}") from error
     return Plan(entries, scales, options)
+
+
+def _option(key: str) -> str:
+    if key not in OPTIONS and not key.startswith("assume."):
+        raise PlanError(f"an option is {', '.join(OPTIONS)} or assume.<node>")
+    return key
 
 
 def _factors(words: list[str]) -> FloatArray:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from qspinn.calibrate import Calibration
-from qspinn.fixed import FloatArray, QFormat, Rounding
-from qspinn.ir import Array, Graph, Linear, Neuron, Node
+from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
+from qspinn.ir import Array, Graph, Linear, Neuron, Node, Output
 from qspinn.plan import Entry
 from qspinn.program import Program
+from qspinn.readout import output_neuron
 
 METHODS = ("max", "percentile", "error")
 GROUPS = ("layer", "channel")
 
 _PERCENTILE = 99.9
 _CLIPS = np.linspace(1.0, 0.5, 26)
-_HALVINGS = 12
+_HALVINGS = 16
+_FAR = 8.0
+"""A threshold that many times above the largest potential seen is out of reach."""
+
+FormatOf = Callable[[Node], QFormat]
 
 
 def connections_of(graph: Graph, neuron: Neuron) -> tuple[Node, ...]:
@@ -33,13 +39,9 @@ def weight(connection: Node) -> Array:
 
 
 def choose_scale(
-    graph: Graph,
-    neuron: Neuron,
-    calibration: Calibration,
-    *,
-    top: int,
+    graph: Graph, neuron: Neuron, calibration: Calibration, format_of: FormatOf
 ) -> FloatArray:
-    """The factor that makes the weights fill the integers up to ``top``.
+    """The factor that makes the weights fill their format.
 
     Args:
         graph: A canonical float graph.
@@ -48,7 +50,7 @@ def choose_scale(
             ``percentile`` (99.9 % of the weights fit) or ``error`` (of 26 clipping points the one
             whose input current differs least on the calibration data, in the mean square). Its
             ``group`` is ``layer`` or ``channel``: a factor for each output channel or neuron.
-        top: The largest integer of the weights' format.
+        format_of: The weights' format of each connection.
 
     With several connections the smallest range counts: wider ones get an exponent of their own.
     Membranes that are compared across neurons keep one common factor.
@@ -59,20 +61,34 @@ def choose_scale(
         return np.ones(())
     chosen = int(np.argmin(np.where(reach > 0, reach, np.inf)))
     connection = connections_of(graph, neuron)[chosen]
-    compared = neuron.model.sends == "current"
-    if calibration.group == "channel" and _by_channel(neuron, rows) and not compared:
+    apart = calibration.group == "channel" and not _compared(graph, neuron)
+    if apart and _by_channel(neuron, rows):
         limits = np.abs(rows[0]).max(1)
         limits = np.where(limits > 0, limits, limits.max())
     else:
         limits = np.array([reach[chosen]])
-    clip = _clip(connection, rows[chosen], limits, calibration, top)
-    factors: FloatArray = top / (limits * clip)
+    fmt = format_of(connection)
+    clip = _clip(connection, rows[chosen], limits, calibration, top_of(fmt))
+    factors: FloatArray = top_of(fmt) * fmt.unit / (limits * clip)
     return factors[0].reshape(()) if factors.size == 1 else factors
+
+
+def top_of(fmt: QFormat) -> int:
+    """The largest magnitude a format holds on both sides of zero; for one bit, on either."""
+    return fmt.range.hi or -fmt.range.lo
 
 
 def _by_channel(neuron: Neuron, rows: list[Array]) -> bool:
     """Whether there is one connection with a row of weights for each channel of the neurons."""
     return len(rows) == 1 and len(rows[0]) == neuron.shape[0]
+
+
+def _compared(graph: Graph, neuron: Neuron) -> bool:
+    """Whether a readout compares the membrane potentials of these neurons with each other."""
+    if neuron.model.sends == "current":
+        return True
+    readouts = {node.readout for node in graph.of_type(Output)}
+    return "first_spike" in readouts and output_neuron(graph) is neuron
 
 
 def _clip(
@@ -95,17 +111,26 @@ def _error(connection: Node, rows: Array, limits: Array, seen: Array | None, top
     return float((wrong**2).mean())
 
 
-def exponent(connection: Node, factor: FloatArray, top: int, calibration: Calibration) -> int:
-    """How often weights must be halved, beyond ``factor``, to lose least in integers to ``top``.
+def fitted(connection: Node, factor: FloatArray, fmt: QFormat, calibration: Calibration) -> QFormat:
+    """``fmt`` with its point moved so that scaled weights lose least.
 
     Measured as for the method ``error``: what a few large weights lose by clipping is weighed
     against the bit that all of them lose by one more halving.
     """
-    rows = weight(connection)
-    limits = np.broadcast_to(top / factor.reshape(-1), (len(rows),))
+    rows, top = weight(connection), top_of(fmt)
+    limits = np.broadcast_to(top * fmt.unit / factor.reshape(-1), (len(rows),))
     seen = calibration.inputs.get(connection.name)
     errors = [_error(connection, rows, limits * 2.0**e, seen, top) for e in range(_HALVINGS)]
-    return int(np.argmin(errors))
+    return replace(fmt, frac=fmt.frac - int(np.argmin(errors)))
+
+
+def value_entry(calibration: Calibration, bits: int = 8) -> Entry:
+    """The format of values that enter the network: as fine as what was seen allows."""
+    low, high = calibration.input_range
+    signed = low < 0
+    top = (1 << (bits - signed)) - 1
+    frac = point(max(-low, high), top + 1, bits - signed)
+    return Entry(QFormat(bits, frac, signed), overflow=Overflow.SATURATE)
 
 
 def point(reach: float, top: int, most: int) -> int:
@@ -115,17 +140,36 @@ def point(reach: float, top: int, most: int) -> int:
     return min(most, int(np.floor(np.log2(top / reach))))
 
 
-def reach_of(neuron: Neuron, state: str, factor: FloatArray, calibration: Calibration) -> float:
-    """The largest magnitude a state needs to hold, in scaled units.
+def reach_of(
+    neuron: Neuron, state: str, factor: FloatArray, calibration: Calibration
+) -> FloatArray:
+    """The largest magnitude a state needs to hold, in scaled units, for each factor.
 
-    Observed on the calibration data where there are any, and never less than the threshold.
+    Observed on the calibration data where there are any, and not less than a threshold within
+    reach: one that is never even approached need not be held exactly.
     """
-    name = f"{neuron.name}.{state}"
-    peak = calibration.peaks.get(name, 0.0)
+    peak = calibration.peaks.get(f"{neuron.name}.{state}", 0.0)
     start = float(np.abs(neuron.states[state].init.values).max())
-    theta = neuron.values.get("threshold")
-    floor = 0.0 if theta is None or state != "v" else float(np.abs(theta.values).max())
-    return max(peak, start, floor) * float(factor.max())
+    held = max(peak, start, threshold_held(neuron, calibration) if state == "v" else 0.0)
+    return held * factor
+
+
+def threshold_held(neuron: Neuron, calibration: Calibration) -> float:
+    """The largest threshold that formats must hold: none that is far beyond what was seen."""
+    if "threshold" not in neuron.values:
+        return 0.0
+    largest = float(np.abs(neuron.values["threshold"].values).max())
+    peak = calibration.peaks.get(f"{neuron.name}.v", 0.0)
+    return min(largest, _FAR * peak) if peak > 0 else largest
+
+
+def threshold_entry(neuron: Neuron, fmt: QFormat, factor: FloatArray, role: str) -> Entry:
+    """The threshold's entry; one beyond its format becomes the format's largest, and says so."""
+    largest = float(np.abs(neuron.values["threshold"].values).max() * factor.max())
+    if largest <= fmt.range.hi * fmt.unit:
+        return Entry(fmt, role=role)
+    note = "out of reach: the largest value stands for it"
+    return Entry(fmt, overflow=Overflow.SATURATE, role=role, note=note)
 
 
 def counter_entry(neuron: Neuron, state: str) -> Entry:
@@ -167,6 +211,6 @@ def derived(graph: Graph, lists: Mapping[str, Program]) -> dict[str, Entry]:
             f"may {' and '.join(clips)}" if clips else "no state leaves its range"
         )
         frac = next(op.frac for op in program.ops if op.kind == "input") or 0
-        fmt = QFormat(min(span.bits + (span.lo >= 0), 32), frac)
+        fmt = QFormat(min(span.signed_bits, 32), frac)
         found[f"{node.path}.input"] = Entry(fmt, Rounding.FLOOR, role="derived", note=note)
     return found

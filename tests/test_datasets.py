@@ -43,6 +43,10 @@ def test_events_become_counts(tmp_path: Path) -> None:
     assert raster[0, 2, 1, 1] == 3
     assert raster[0, 0, 0, 1] == 1
     assert raster[1].sum() == raster[1, 1, 0, 0] == 5
+    longer = load(path).samples(np.array([0]), (2, 2), encoded=True, steps=5)
+    assert longer.shape == (1, 5, 2, 2)
+    assert longer[0, 3:].sum() == 0
+    assert load(path).samples(np.array([0]), (2, 2), encoded=True, steps=1).sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,19 @@ def test_events_become_counts(tmp_path: Path) -> None:
         ({"z": [1]}, "neither x nor t, i and offsets"),
         ({"x": [[1.0]], "y": [1, 2]}, r"y has shape \(2,\), not \(1,\)"),
         ({"x": [[np.nan]]}, "NaN or infinite"),
+        ({"x": ["a", "b"]}, "x is <U1"),
+        ({"x": 3.0}, r"of shape \(\)"),
+        ({"x": [[1j]]}, "x is complex"),
+        ({"x": [[1.0]], "y": ["cat"]}, "y is <U3, not integers"),
+        ({"x": [[1.0]], "dt": [1.0, 2.0]}, "dt is float64"),
+        ({"x": [[1.0]], "dt": "fast"}, "dt is <U4"),
+        ({"t": [0.5], "i": [0], "offsets": [0, 1]}, "t is float64"),
+        ({"t": [0, 1], "i": [0], "offsets": [0, 2]}, "have 2, 1 and 2 values"),
+        ({"t": [0], "i": [-1], "offsets": [0, 1]}, "i has the negative value -1"),
+        ({"t": [0], "i": [0], "c": [0.5], "offsets": [0, 1]}, "c is float64"),
+        ({"t": [0], "i": [0], "offsets": [1, 0]}, "offsets do not rise"),
+        ({"t": [0], "i": [0], "offsets": [0]}, "offsets do not rise"),
+        ({"t": [10**12], "i": [0], "offsets": [0, 1]}, "step 1000000000000, the limit"),
     ],
 )
 def test_bad_files(tmp_path: Path, arrays: dict[str, object], message: str) -> None:

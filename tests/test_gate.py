@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphs import mlp
-from qspinn.errors import BackendError, GateError, MismatchError
+from qspinn.errors import BackendError, MismatchError, PlanError
 from qspinn.gate import as_json, as_junit, budget_checks, drop_check, equality_check
 from qspinn.interp import Trace
 from qspinn.memory import Footprint, Line, excesses, fit_error, float_bytes, parse_budget
@@ -29,10 +29,18 @@ def test_budgets_pass_and_fail_by_region() -> None:
 
 
 def test_a_refusal_names_object_quantity_limit_and_parts() -> None:
-    (excess,) = excesses(FOOTPRINT, {"ram": 512})
-    text = str(fit_error("digits", "tiny", excess))
-    assert "digits does not fit tiny (ram 512 B): needs 728 B" in text
+    error = fit_error("digits", "tiny", excesses(FOOTPRINT, {"ram": 512}), ["big"])
+    text = str(error)
+    assert "digits does not fit tiny" in text
+    assert "ram: needs 728 B, the limit is 512 B" in text
+    assert "it fits big" in error.hint
     assert "lif1 400   stack 200   input buffer 128" in text
+
+
+def test_a_misspelt_region_is_refused() -> None:
+    with pytest.raises(PlanError, match="limits 'rma', which the target has not") as caught:
+        budget_checks(FOOTPRINT, {"rma": 1})
+    assert caught.value.hint == "it has flash, ram"
 
 
 @pytest.mark.parametrize(
@@ -44,9 +52,9 @@ def test_budget_units(text: str, value: dict[str, int]) -> None:
     assert parse_budget(text) == value
 
 
-@pytest.mark.parametrize("text", ["ram", "ram=", "ram=lots", "=5", "ram=-1", "ram=1.5KiB"])
+@pytest.mark.parametrize("text", ["ram", "ram=", "ram=lots", "=5", "ram=-1", "ram=1.5KiB", "ram=²"])
 def test_bad_budgets_are_usage_errors(text: str) -> None:
-    with pytest.raises(GateError, match="is no budget") as caught:
+    with pytest.raises(PlanError, match="is no budget") as caught:
         parse_budget(text)
     assert caught.value.exit_code == 2
 

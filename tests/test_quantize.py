@@ -127,10 +127,12 @@ def test_scales_fill_the_format(method: str, rng: np.random.Generator) -> None:
     calibration = observe(graph, spikes(rng, (8, 20, 40)).astype(float))
     node = graph["lif1"]
     assert isinstance(node, Neuron)
-    factor = choose_scale(graph, node, replace(calibration, method=method), top=127)
+    factor = choose_scale(graph, node, replace(calibration, method=method), lambda _: QFormat(8))
     used = np.abs(graph["fc1"].weight.values).max() * factor
     assert 126.9 < used < 255, "at most half of the range is clipped away"
-    each = choose_scale(graph, node, replace(calibration, method="max", group="channel"), top=127)
+    each = choose_scale(
+        graph, node, replace(calibration, method="max", group="channel"), lambda _: QFormat(8)
+    )
     filled = np.abs(graph["fc1"].weight.values).max(1) * each
     assert np.array_equal(np.rint(filled), np.full(30, 127))
 
@@ -144,7 +146,9 @@ def test_error_scale_beats_max_at_few_bits(rng: np.random.Generator) -> None:
     x, w = calibration.inputs["fc1"], graph["fc1"].weight.values
 
     def error(method: str) -> float:
-        factor = float(choose_scale(graph, node, replace(calibration, method=method), top=3))
+        factor = float(
+            choose_scale(graph, node, replace(calibration, method=method), lambda _: QFormat(3))
+        )
         return float(((x @ (np.clip(np.rint(w * factor), -4, 3) / factor - w).T) ** 2).mean())
 
     assert error("error") < error("max")

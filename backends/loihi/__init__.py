@@ -29,9 +29,9 @@ class Loihi:
     default_device = "loihi2"
     executors = execute.EXECUTORS
 
-    def plan(self, graph: Graph, calibration: Calibration) -> Plan:
+    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
         """Loihi's formats, with scales and exponents that suit the network."""
-        return default_plan(graph, calibration)
+        return default_plan(graph, calibration, given)
 
     def legalize(
         self,

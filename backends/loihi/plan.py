@@ -15,8 +15,12 @@ from qspinn.planning import (
     connections_of,
     constant_entry,
     counter_entry,
-    exponent,
+    fitted,
     in_graph_order,
+    threshold_entry,
+    threshold_held,
+    top_of,
+    value_entry,
     weight,
 )
 from qspinn.signals import signals
@@ -26,24 +30,31 @@ MEMBRANE = QFormat(24, 6, True, -(2**23) + 1, 2**23 - 1)
 DECAY = QFormat(13, 12, signed=False)
 THRESHOLD = QFormat(17, 0, signed=False)
 MANTISSA = 4095
+WEIGHT = QFormat(8, -1)
 ACTIVATION = 32767
 """The largest summed input of a neuron in a step that the 16-bit activation holds."""
-_TOP = 127
+_BIAS_EXPONENT = 7
 _MOST_EXPONENT = 6
 _GIVEN_UP = 1
 _SAFE = 1.0 - 2.0**-10
 
 
-def default_plan(graph: Graph, calibration: Calibration) -> Plan:
-    """Formats for every parameter and state of a canonical float graph."""
+def default_plan(graph: Graph, calibration: Calibration, given: Plan) -> Plan:
+    """Formats for every parameter and state of a canonical float graph.
+
+    Args:
+        graph: The graph.
+        calibration: What it does on data.
+        given: What is settled already: the rest follows it.
+    """
     entries: dict[str, Entry] = {}
     scales: dict[str, FloatArray] = {}
     options: dict[str, str] = {}
     for node in graph.nodes:
         if isinstance(node, Input) and node.kind == "current":
-            entries[f"{node.path}.value"] = Entry(QFormat(8, 7))
+            entries[f"{node.path}.value"] = value_entry(calibration)
         elif isinstance(node, Neuron):
-            scales[node.path], assumed = _scale(graph, node, calibration)
+            scales[node.path], assumed = _scale(graph, node, calibration, given)
             if assumed:
                 options[f"assume.{node.path}"] = str(assumed)
             for connection in connections_of(graph, node):
@@ -52,7 +63,9 @@ def default_plan(graph: Graph, calibration: Calibration) -> Plan:
     return Plan(in_graph_order(entries, graph), scales, options)
 
 
-def _scale(graph: Graph, node: Neuron, calibration: Calibration) -> tuple[FloatArray, int]:
+def _scale(
+    graph: Graph, node: Neuron, calibration: Calibration, given: Plan
+) -> tuple[FloatArray, int]:
     """The scale, and the activation's observed peak where its 16 bits are assumed, not proved.
 
     Mixed-sign weights are even numbers up to 254, and the summed input must stay within 16 bits.
@@ -60,15 +73,40 @@ def _scale(graph: Graph, node: Neuron, calibration: Calibration) -> tuple[FloatA
     a synaptic current it becomes a weight, too: the scale is then as large as the activation
     allows, which makes the bias finer (the weights get exponents instead).
     """
-    factor = 2.0 * choose_scale(graph, node, calibration, top=_TOP)
-    worst = _activation(graph, node, factor)
+    if node.path in given.scales:
+        factor = given.scales[node.path]
+        proved = _activation(graph, node, factor, calibration) <= ACTIVATION
+        seen = calibration.currents.get(node.name, 0.0) * float(factor.max())
+        return factor, 0 if proved or not _stock(node) else int(np.ceil(seen))
+
+    def weights_of(connection: Node) -> QFormat:
+        entry = given.entries.get(f"{connection.path}.weight")
+        return WEIGHT if entry is None else entry.fmt
+
+    most = _most(graph, node, calibration)
+    factor = np.minimum(choose_scale(graph, node, calibration, weights_of), most)
+    worst = _activation(graph, node, factor, calibration)
     if worst > ACTIVATION:
         return _narrowed(node, factor, worst, calibration)
     biased = any("bias" in c.params() for c in connections_of(graph, node))
     if biased and "u" in node.states:
-        spare = int(np.floor(np.log2(ACTIVATION / worst)))
-        factor = factor * 2.0 ** min(spare, _MOST_EXPONENT)
+        spare = min(ACTIVATION / worst, float((most / factor).min()), 2.0**_MOST_EXPONENT)
+        factor = factor * 2.0 ** int(np.floor(np.log2(spare)))
     return factor, 0
+
+
+def _most(graph: Graph, node: Neuron, calibration: Calibration) -> float:
+    """The largest scale whose threshold and membrane biases fit their mantissas."""
+    held = threshold_held(node, calibration)
+    biases = [node.values["bias"]] if "bias" in node.values else []
+    if "u" not in node.states:
+        found = (c.params().get("bias") for c in connections_of(graph, node))
+        biases += [bias for bias in found if bias is not None]
+    largest = sum(float(np.abs(bias.values).max()) for bias in biases)
+    limit = MANTISSA * 2.0**_BIAS_EXPONENT * MEMBRANE.unit
+    return min(
+        THRESHOLD.range.hi / held if held else np.inf, limit / largest if largest else np.inf
+    )
 
 
 def _narrowed(
@@ -92,7 +130,7 @@ def _stock(node: Neuron) -> bool:
     return node.model.ops in (fires.ops, holds.ops)
 
 
-def _activation(graph: Graph, node: Neuron, factor: FloatArray) -> float:
+def _activation(graph: Graph, node: Neuron, factor: FloatArray, calibration: Calibration) -> float:
     """The worst case of a neuron's summed input, in scaled units, rounding included."""
     known = signals(graph)
     total = 0.0
@@ -101,9 +139,10 @@ def _activation(graph: Graph, node: Neuron, factor: FloatArray) -> float:
         rows = rows * np.broadcast_to(factor.reshape(-1), (len(rows),))[:, None]
         worst = np.maximum(np.maximum(rows, 0).sum(1), np.maximum(-rows, 0).sum(1))
         span = known[connection.inputs[0]].interval
-        total += float(worst.max() + rows.shape[1]) * (span.hi if span else 1)
+        most = span.hi if span else max(map(abs, calibration.input_range))
+        total += float(worst.max() + rows.shape[1]) * most
         bias = connection.params().get("bias")
-        total += 0.0 if bias is None else float(np.abs(bias.values).max() * factor.max())
+        total += 0.0 if bias is None else float(np.abs(bias.values * factor.reshape(-1)).max())
     return total
 
 
@@ -114,14 +153,13 @@ def _connection(
     calibration: Calibration,
     entries: dict[str, Entry],
 ) -> None:
-    halvings = exponent(connection, factor / 2.0, _TOP, calibration)
     for name, param in connection.params().items():
-        fmt = QFormat(8, -1 - halvings)
+        fmt = fitted(connection, factor, WEIGHT, calibration)
         if name == "bias" and "u" not in node.states:
             fmt = _bias(param.values, factor)
         elif name == "bias":
             reach = float(np.abs(param.values * factor.reshape(-1)).max()) / 2.0
-            fmt = QFormat(8, -1 - max(0, int(np.ceil(np.log2(max(reach, 1e-9) / _TOP)))))
+            fmt = QFormat(8, -1 - max(0, int(np.ceil(np.log2(max(reach, 1e-9) / top_of(WEIGHT))))))
         entries[path_of(connection, name)] = Entry(fmt, overflow=Overflow.SATURATE)
 
 
@@ -129,7 +167,7 @@ def _bias(values: FloatArray, factor: FloatArray) -> QFormat:
     """Mantissa and exponent at the membrane's point: the smallest exponent that fits."""
     reach = float(np.abs(values).max()) * float(factor.max()) * 64.0
     exp = max(0, int(np.ceil(np.log2(max(reach, 1e-9) / MANTISSA))))
-    return QFormat(13, 6 - min(exp, 7), True, -MANTISSA, MANTISSA)
+    return QFormat(13, 6 - min(exp, _BIAS_EXPONENT), True, -MANTISSA, MANTISSA)
 
 
 def _neurons(node: Neuron, factor: FloatArray, entries: dict[str, Entry]) -> None:
@@ -146,7 +184,7 @@ def _neurons(node: Neuron, factor: FloatArray, entries: dict[str, Entry]) -> Non
         if name in node.model.coefficients:
             entries[path] = Entry(DECAY, Rounding.ZERO, role="fixed")
         elif name == "threshold":
-            entries[path] = Entry(THRESHOLD, role="fixed")
+            entries[path] = threshold_entry(node, THRESHOLD, factor, "fixed")
         elif name == "bias":
             fmt = _bias(param.values, factor)
             entries[path] = Entry(fmt, overflow=Overflow.SATURATE)

@@ -31,9 +31,9 @@ class Mcu:
     default_device = GENERIC
     executors = EXECUTORS
 
-    def plan(self, graph: Graph, calibration: Calibration) -> Plan:
+    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
         """8-bit weights and 16-bit states, with scales that suit the network."""
-        return default_plan(graph, calibration)
+        return default_plan(graph, calibration, given)
 
     def legalize(
         self,

@@ -5,6 +5,7 @@ Run by `make demo`; every step is a command that a user would type.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -33,10 +34,10 @@ def main() -> int:
     start = time.perf_counter()
     here = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
     for step in STEPS:
-        command = step.format(here=here, out=OUT)
+        command = step.format(here=shlex.quote(str(here)), out=OUT)
         print(f"\n$ qspinn {command}", flush=True)
         try:
-            code = cli.main(command.split(), standalone_mode=False)
+            code = cli.main(shlex.split(command), standalone_mode=False)
         except QspinnError as error:
             report(error)
             return error.exit_code

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from qspinn.artifact import input_for, open_folder
-from qspinn.cli.options import budget_option
+from qspinn.cli.options import SEED, budget_option
 from qspinn.cli.validate import chosen_executors, run_executor
 from qspinn.errors import GATE_FAILED
 from qspinn.gate import as_json as checks_json
@@ -24,7 +24,7 @@ from qspinn.report import tables
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
               help="Run on its report part; without it, on seeded random input.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--seed", type=int, default=0, help="Of random input.")
+@click.option("--seed", type=SEED, default=0, help="Of random input.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON on stdout.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False),
               help="Write the checks as a JUnit document.")  # fmt: skip

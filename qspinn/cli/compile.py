@@ -11,8 +11,8 @@ import click
 
 from qspinn import job as jobs
 from qspinn import plan as plans
+from qspinn.backend import Backend, device_of
 from qspinn.backend import backend as find_backend
-from qspinn.backend import device_of
 from qspinn.cli.options import (
     MODEL_OPTIONS,
     budget_option,
@@ -27,9 +27,11 @@ from qspinn.cli.options import (
 from qspinn.errors import GateError, PlanError
 from qspinn.evaluate import Comparison, compare_accuracy
 from qspinn.gate import drop_check
-from qspinn.memory import excesses, fit_error
+from qspinn.memory import excesses, fit_error, require_regions
+from qspinn.output import check_folder
 from qspinn.pipeline import Compiled, build, lower
 from qspinn.report import tables
+from qspinn.verify import STARTS
 
 
 @click.command(name="compile")
@@ -41,7 +43,7 @@ from qspinn.report import tables
               help="Formats by path; what it leaves out is the target's default.")  # fmt: skip
 @click.option("--max-drop", help="Fail if the accuracy drops by more, such as 1%.")
 @click.option("--budget", help="Fail above, such as ram=8KiB,flash=64KiB; default the device's.")
-@click.option("--start", type=click.Choice(["skewed", "cold"]), default="skewed",
+@click.option("--start", type=click.Choice(STARTS), default="skewed",
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
 @click.option("--name", help="The network's name in the artifact; default the file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -58,10 +60,11 @@ def compile_command(**options: Any) -> None:
     budget = budget_option(options["budget"], dict(device.regions))
     given = _plan(options["plan_file"])
     model_choices = {**chosen(options, MODEL_OPTIONS), "name": options["name"]}
+    check_folder(options["output"])
     job = jobs.prepare(
         options["model"],
         options["data"],
-        encode=encoding(options),
+        encode=encoding(options, given),
         options=model_choices,
         scales=scaling(options),
     )
@@ -73,8 +76,7 @@ def compile_command(**options: Any) -> None:
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
     screen.print(tables.footprint(compiled.footprint, compiled.baseline, device))
-    for excess in excesses(compiled.footprint, budget):
-        raise fit_error(compiled.artifact.name, device.name, excess)
+    _fits(compiled, backend, budget, "the budget" if options["budget"] else device.name)
     comparison = _accuracy(job, compiled)
     if comparison is not None:
         screen.print(tables.accuracy(comparison))
@@ -103,6 +105,17 @@ def _refuse_assumptions(plan: plans.Plan) -> None:
         )
 
 
+def _fits(compiled: Compiled, target: Backend, budget: dict[str, int], place: str) -> None:
+    require_regions(compiled.footprint, budget)
+    if found := excesses(compiled.footprint, budget):
+        roomy = [
+            name
+            for name, device in target.devices.items()
+            if not excesses(compiled.footprint, device.regions)
+        ]
+        raise fit_error(compiled.artifact.name, place, found, roomy)
+
+
 def _accuracy(job: jobs.Job, compiled: Compiled) -> Comparison | None:
     if job.dataset is None:
         return None
@@ -110,7 +123,7 @@ def _accuracy(job: jobs.Job, compiled: Compiled) -> Comparison | None:
     with tables.progress("accuracy", total) as bar:
         return compare_accuracy(
             job.graph,
-            compiled.lowered.quantized,
+            compiled.lowered.final,
             job.dataset,
             job.encoder,
             progress=lambda n: bar.advance(bar.task_ids[0], n),

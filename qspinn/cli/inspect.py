@@ -21,6 +21,7 @@ from qspinn.cli.options import (
     scaling,
 )
 from qspinn.errors import QspinnError
+from qspinn.memory import amount
 from qspinn.pipeline import lower
 from qspinn.report import tables
 from qspinn.text import text
@@ -66,5 +67,5 @@ def _verdict(job: jobs.Job, backend: Backend) -> str:
         used = backend.footprint(lowered.final, device).regions()
     except QspinnError as error:
         return f"refused: {error}" + (f" (hint: {error.hint})" if error.hint else "")
-    sizes = ", ".join(f"{region} {size} B" for region, size in used.items())
+    sizes = ", ".join(f"{region} {amount(size, region)}" for region, size in used.items())
     return f"can compile it: {sizes}"

@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from qspinn.encode import ENCODERS, from_options
 from qspinn.errors import PlanError
+from qspinn.ir import READOUTS
 from qspinn.memory import parse_budget
+from qspinn.neurons import COMPARES, RESETS, TIMINGS
+from qspinn.plan import Plan
+from qspinn.planning import GROUPS, METHODS
+
+SEED = click.IntRange(0, 2**32 - 1)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MODEL = (
     click.option("--dt", type=float, help="Seconds per step of the trained network."),
     click.option("--integrator", type=click.Choice(["euler", "exact"]), help="How decays follow."),
-    click.option("--reset", type=click.Choice(["zero", "subtract", "value"])),
-    click.option("--reset-timing", type=click.Choice(
-        ["at_spike", "next_before_decay", "next_after_decay", "next_discard"])),
+    click.option("--reset", type=click.Choice(RESETS)),
+    click.option("--reset-timing", type=click.Choice(TIMINGS)),
     click.option("--synapse", type=click.Choice(["new", "old"]),
                  help="Which synaptic current enters the membrane."),
-    click.option("--compare", type=click.Choice([">", ">="]), help="When a neuron fires."),
+    click.option("--compare", type=click.Choice(COMPARES), help="When a neuron fires."),
     click.option("--dialect", help="The framework that wrote the file."),
     click.option("--max-spikes", type=int, help="Most spikes a neuron sends in a step."),
-    click.option("--readout", type=click.Choice(
-        ["count", "first_spike", "membrane_last", "membrane_max"])),
+    click.option("--readout", type=click.Choice(READOUTS)),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
     "readout",
 )  # fmt: skip
 _SCALES = (
-    click.option("--calibrate", type=click.Choice(["max", "percentile", "error"]),
+    click.option("--calibrate", type=click.Choice(METHODS),
                  default="error", show_default=True,
                  help="How default scales are chosen: nothing clips, 99.9 % fit, least error."),
-    click.option("--scales", type=click.Choice(["layer", "channel"]), default="layer",
+    click.option("--scales", type=click.Choice(GROUPS), default="layer",
                  show_default=True, help="What shares a default scale."),
 )  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
                  help="An .npz file with x and y (or events)."),
-    click.option("--encode", type=click.Choice(["rate", "latency", "direct", "none"])),
-    click.option("--steps", type=int, help="Time steps per sample."),
+    click.option("--encode", type=click.Choice(ENCODERS)),
+    click.option("--steps", type=click.IntRange(1), help="Time steps per sample."),
     click.option("--gain", type=float, help="Multiplies values before they become spikes."),
-    click.option("--seed", type=int, help="Of every random draw."),
+    click.option("--seed", type=SEED, help="Of every random draw."),
 )  # fmt: skip
 
 
@@ -79,12 +85,15 @@ def chosen(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: values[name] for name in names}
 
 
-def encoding(values: dict[str, Any]) -> dict[str, Any]:
-    """The encoder's options under the names `job.prepare` takes."""
+def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any]:
+    """The encoder's options under the names `job.prepare` takes; a plan's where none is given."""
+    stored = dict(given.options) if given else {}
+    planned = asdict(from_options({"steps": "1", **stored})) if stored else {}
+    names = {"encode": "kind", "steps": "steps", "gain": "gain", "seed": "seed"}
     return {
-        "kind": values["encode"], "steps": values["steps"], "gain": values["gain"],
-        "seed": values["seed"],
-    }  # fmt: skip
+        short: planned.get(short) if values[name] is None and name in stored else values[name]
+        for name, short in names.items()
+    }
 
 
 def percentage(text: str | None) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from qspinn.artifact import Opened, input_for, open_folder
+from qspinn.cli.options import SEED
 from qspinn.errors import QspinnError
 from qspinn.ir import Array
 from qspinn.report import tables
@@ -21,7 +22,7 @@ from qspinn.validate import Verdict, check_artifact, require_equal
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
               help="Run on its report part; without it, on seeded random input.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), help="At most that many samples.")
-@click.option("--seed", type=int, default=0, help="Of random input.")
+@click.option("--seed", type=SEED, default=0, help="Of random input.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON on stdout.")
 def validate_command(
     folder: Path,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qspinn.errors import PlanError, QuantizeError, located
-from qspinn.fixed import FloatArray, Overflow, text_key, to_int
+from qspinn.fixed import FloatArray, Overflow, text_key, to_int, to_real
 from qspinn.ir import CONNECTIONS, Array, Graph, Input, Linear, Neuron, Node, Param, State
 from qspinn.plan import Entry, Plan
 
@@ -71,6 +71,38 @@ def scale_of(plan: Plan, node: Neuron) -> FloatArray:
         f"{factors.size} scales for {size} neurons in {node.shape[0]} channels",
         at=f"{node.path}.scale",
     )
+
+
+def notes(graph: Graph, plan: Plan) -> dict[str, str]:
+    """What a plan costs visibly, by path: constants that are clipped, decays that are moved."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node, CONNECTIONS):
+            factor = _factor(graph, node, plan)
+            for name, param in node.params().items():
+                path = path_of(node, name)
+                found[path] = _clipped(param.values * _along(factor, node, name), plan[path])
+        elif isinstance(node, Neuron):
+            for name, param in node.values.items():
+                path = f"{node.path}.{name}"
+                scaled = scale_of(plan, node) if name in node.model.scaled else np.ones(())
+                moved = name in node.model.coefficients and plan[path].fmt.leak
+                note = _moved if moved else _clipped
+                found[path] = note(param.values * scaled, plan[path])
+    return {path: note for path, note in found.items() if note}
+
+
+def _clipped(values: FloatArray, entry: Entry) -> str:
+    span, real = entry.fmt.range, np.ldexp(values, entry.fmt.frac)
+    share = float(((real < span.lo - 0.5) | (real >= span.hi + 0.5)).mean())
+    return f"{share:.2%} clipped" if share else ""
+
+
+def _moved(values: FloatArray, entry: Entry) -> str:
+    kept = to_real(to_int(values, entry.fmt), entry.fmt)
+    ends = [f"{x.min():.6g}" + (f" to {x.max():.6g}" if x.max() > x.min() else "")
+            for x in (values, kept)]  # fmt: skip
+    return f"{ends[0]} becomes {ends[1]}"
 
 
 def _refuse_unknown(graph: Graph, plan: Plan) -> None:
