@@ -60,8 +60,13 @@ class Plan:
             raise PlanError("the plan gives it no format", at=path) from None
 
     def with_notes(self, notes: Mapping[str, str]) -> Plan:
-        """This plan with comments at some of its entries."""
-        noted = {path: replace(self.entries[path], note=note) for path, note in notes.items()}
+        """This plan with comments at some of its entries, beside those that are there."""
+        noted: dict[str, Entry] = {}
+        for path, note in notes.items():
+            entry = self.entries[path]
+            if note not in entry.note:
+                joined = f"{entry.note}, {note}" if entry.note else note
+                noted[path] = replace(entry, note=joined)
         return self.with_entries(noted)
 
     def with_entries(self, changed: Mapping[str, Entry]) -> Plan:

@@ -19,7 +19,8 @@ GROUPS = ("layer", "channel")
 
 _PERCENTILE = 99.9
 _CLIPS = np.linspace(1.0, 0.5, 26)
-_HALVINGS = 16
+_MOVES = np.arange(-12, 16)
+_WEAKEST = 16.0
 _FAR = 8.0
 """A threshold that many times above the largest potential seen is out of reach."""
 
@@ -64,7 +65,8 @@ def choose_scale(
     apart = calibration.group == "channel" and not _compared(graph, neuron)
     if apart and _by_channel(neuron, rows):
         limits = np.abs(rows[0]).max(1)
-        limits = np.where(limits > 0, limits, limits.max())
+        # A weak channel gets at most so many times the scale: the membranes share their bits.
+        limits = np.maximum(limits, limits.max() / _WEAKEST)
     else:
         limits = np.array([reach[chosen]])
     fmt = format_of(connection)
@@ -120,8 +122,8 @@ def fitted(connection: Node, factor: FloatArray, fmt: QFormat, calibration: Cali
     rows, top = weight(connection), top_of(fmt)
     limits = np.broadcast_to(top * fmt.unit / factor.reshape(-1), (len(rows),))
     seen = calibration.inputs.get(connection.name)
-    errors = [_error(connection, rows, limits * 2.0**e, seen, top) for e in range(_HALVINGS)]
-    return replace(fmt, frac=fmt.frac - int(np.argmin(errors)))
+    errors = [_error(connection, rows, limits * 2.0**e, seen, top) for e in _MOVES]
+    return replace(fmt, frac=fmt.frac - int(_MOVES[int(np.argmin(errors))]))
 
 
 def value_entry(calibration: Calibration, bits: int = 8) -> Entry:
