@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from qspinn.interp import run
 from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
 
-_BATCH = 64
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,19 @@ class Calibration:
     group: str = "layer"
 
 
-def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:
+def observe(
+    graph: Graph,
+    data: Array,
+    keep: int = 512,
+    progress: Callable[[int], None] | None = None,
+) -> Calibration:
     """Run the float graph on ``data`` (samples, steps, *shape) and note what its values reach.
 
     Args:
         graph: A float graph.
         data: What its input receives, already encoded.
         keep: About how many observations of each connection's input to keep.
+        progress: Told how many samples are done.
     """
     peaks: dict[str, float] = {}
     seen: dict[str, list[Array]] = {}
@@ -63,6 +69,8 @@ def observe(graph: Graph, data: Array, keep: int = 512) -> Calibration:
 
     for first in range(0, len(data), _BATCH):
         run(graph, data[first : first + _BATCH], watch=watch, record=False)
+        if progress:
+            progress(min(first + _BATCH, len(data)))
     neurons = [node.name for node in graph.of_type(Neuron)]
     inputs = {name: np.concatenate(rows) for name, rows in seen.items()}
     return Calibration(

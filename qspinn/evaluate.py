@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from qspinn.encode import Encoder
 from qspinn.interp import run
 from qspinn.ir import Array, Graph
 from qspinn.pipeline import feed
-from qspinn.readout import Summary, predict, summarize
+from qspinn.readout import Summary, output_neuron, predict, summarize
 from qspinn.simulate import simulate
 from qspinn.stats import Estimate, accuracy, paired_difference
 
@@ -50,16 +51,24 @@ def predictions(
 ) -> Array:
     """The network's decision for each sample."""
     decided = []
+    done = 0
     for data, some in chunks(graph, dataset, encoder, index):
         decided.append(predict(graph.output.readout, _summary(graph, data)))
+        done += len(some)
         if progress:
-            progress(len(some))
+            progress(done)
     return np.concatenate(decided) if decided else np.zeros(0, np.int64)
+
+
+def _told(progress: Progress, before: int, done: int) -> None:
+    progress(before + done)
 
 
 def _summary(graph: Graph, data: Array) -> Summary:
     if not graph.is_integer:
-        return summarize(graph, run(graph, data))
+        source = output_neuron(graph)
+        kept = [f"{source.name}.v"] if source and "v" in source.states else []
+        return summarize(graph, run(graph, data, record=kept))
     summary = simulate(graph, data).summary
     assert summary is not None, "graph.output is the only output"
     return summary
@@ -78,10 +87,10 @@ def compare_accuracy(
     if dataset.y is None or not len(index):
         return None
     labels = dataset.y[index]
-    right = [
-        predictions(graph, dataset, encoder, index, progress) == labels
-        for graph in (canonical, quantized)
-    ]
+    right = []
+    for turn, graph in enumerate((canonical, quantized)):
+        told = None if progress is None else partial(_told, progress, turn * len(index))
+        right.append(predictions(graph, dataset, encoder, index, told) == labels)
     return Comparison(
         part, accuracy(right[0]), accuracy(right[1]), paired_difference(right[1], right[0])
     )

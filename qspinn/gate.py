@@ -10,6 +10,8 @@ from qspinn.memory import Footprint, amount, excesses, require_regions
 from qspinn.stats import Estimate
 from qspinn.validate import Verdict
 
+NOT_RUN = "not run"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -49,6 +51,11 @@ def equality_check(verdict: Verdict) -> Check:
     return Check("bit equality", verdict.executor, passed, measured, "all equal", detail)
 
 
+def not_run(executor: str, why: str) -> Check:
+    """An equality that nobody could check."""
+    return Check("bit equality", executor, False, NOT_RUN, "all equal", why)
+
+
 def drop_check(drop: Estimate, limit: float) -> Check:
     """Whether quantization costs at most ``limit`` of accuracy on the report part."""
     passed = -drop.value <= limit
@@ -64,8 +71,9 @@ def as_json(name: str, checks: Sequence[Check]) -> dict[str, object]:
 
 def as_junit(name: str, checks: Sequence[Check]) -> bytes:
     """The checks as a JUnit document: a test case each."""
-    failures = str(sum(not c.passed for c in checks))
-    totals = {"tests": str(len(checks)), "failures": failures, "errors": "0"}
+    errors = sum(c.measured == NOT_RUN for c in checks)
+    failures = sum(not c.passed for c in checks) - errors
+    totals = {"tests": str(len(checks)), "failures": str(failures), "errors": str(errors)}
     root = ET.Element("testsuites", {"name": "qspinn", **totals})
     suite = ET.SubElement(root, "testsuite", {"name": name, **totals, "skipped": "0", "time": "0"})
     for check in checks:
@@ -73,7 +81,8 @@ def as_junit(name: str, checks: Sequence[Check]) -> bytes:
         case = ET.SubElement(suite, "testcase", {**where, "time": "0"})
         if not check.passed:
             message = f"{check.measured}, limit {check.limit}"
-            failure = ET.SubElement(case, "failure", {"message": message, "type": check.group})
+            kind = "error" if check.measured == NOT_RUN else "failure"
+            failure = ET.SubElement(case, kind, {"message": message, "type": check.group})
             failure.text = check.detail
     ET.indent(root)
     document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)

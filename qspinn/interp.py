@@ -6,7 +6,7 @@ an import is proved. Every other executor is right exactly when it equals this o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -64,13 +64,15 @@ Watch = Callable[[str, Array], None]
 """Called with a path and values: what states store, connections read and neurons are driven by."""
 
 
-def run(graph: Graph, data: Array, *, record: bool = True, watch: Watch | None = None) -> Trace:
+def run(
+    graph: Graph, data: Array, *, record: bool | Collection[str] = True, watch: Watch | None = None
+) -> Trace:
     """Interpret ``graph`` on a batch.
 
     Args:
         graph: A float or an integer graph.
         data: (batch, steps, *input shape); integers for an integer graph.
-        record: Whether to keep the states of every step.
+        record: Whether to keep the states of every step, or the names of those to keep.
         watch: For calibration; told of every value of a float run.
 
     Raises:
@@ -83,9 +85,9 @@ def run(graph: Graph, data: Array, *, record: bool = True, watch: Watch | None =
         machine.step(t)
         for name in outputs:
             outputs[name].append(machine.values[name])
-        if record:
-            for name, value in machine.states.items():
-                states.setdefault(name, []).append(value)
+        kept = machine.states if record is True else (record or ())
+        for name in kept:
+            states.setdefault(name, []).append(machine.states[name])
     return Trace(_stacked(states), _stacked(outputs))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from qspinn.encode import Encoder
 from qspinn.errors import FrontendError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
+from qspinn.frontends.report import require_plain
 from qspinn.ir import Array, Graph, Input
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.pipeline import Compiled, canonical, complete
@@ -59,6 +60,7 @@ def prepare(
     encode: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     scales: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Job:
     """Read a model and its data.
 
@@ -67,6 +69,7 @@ def prepare(
         data: A data file (see `qspinn.datasets`).
         encode: ``kind``, ``steps``, ``gain``, ``seed``; what is None comes from the model's file.
         scales: ``method`` and ``group``: how default scales are chosen (see `Calibration`).
+        progress: Told how many of at most `CALIBRATION_SAMPLES` samples are done.
         options: For the frontend: dt, integrator, reset and so on; and the network's ``name``.
 
     Raises:
@@ -74,6 +77,7 @@ def prepare(
     """
     chosen = {k: v for k, v in (options or {}).items() if v is not None}
     name = chosen.pop("name", None)
+    require_plain(name or "")
     imported = load_model(path, **chosen)
     dataset = datasets.load(data) if data is not None else None
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
@@ -83,6 +87,8 @@ def prepare(
     graph = canonical(imported.graph)
     graph = graph if name is None else replace(graph, name=name)
     notes: list[str] = []
+    if dataset is not None and dataset.dt and dataset.dt != imported.meta.get("dt", dataset.dt):
+        notes.append(f"the data say dt {dataset.dt:g}, the network {imported.meta['dt']:g}")
     if dataset is None:
         sample = np.asarray(
             random_input(graph, 16, encoder.steps or ASSUMED_STEPS, seed=1, rate=ASSUMED_RATE)
@@ -93,7 +99,7 @@ def prepare(
         )
     else:
         sample = calibration_input(graph, dataset, encoder)
-    calibration = replace(observe(graph, sample), **(scales or {}))
+    calibration = replace(observe(graph, sample, progress=progress), **(scales or {}))
     return Job(path, imported, graph, encoder, dataset, calibration, tuple(notes))
 
 

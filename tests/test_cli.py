@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from qspinn.cli import main
+from qspinn.errors import ToolchainError
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits.nir"
@@ -221,17 +222,14 @@ def test_a_missing_dt_is_asked_for(qspinn: Run, tmp_path: Path) -> None:
     assert "hint: give dt" in done.err
 
 
-@pytest.mark.needs("gcc")
-def test_a_name_with_quotes_and_newlines_is_harmless(qspinn: Run, tmp_path: Path) -> None:
+def test_a_name_with_quotes_or_newlines_is_refused(qspinn: Run, tmp_path: Path) -> None:
     path = network(tmp_path / "n.nir", fc='a "b"\n}; int x; {')
-    folder = tmp_path / "o"
-    done = qspinn("compile", path, "--target", "mcu", "--dt", "1e-3", "-o", folder,
-                  "--name", 'he said "hi"\n#include <evil.h>')  # fmt: skip
-    assert done.code == 0, done.err
-    for header in folder.glob("*.h"):
-        lines = header.read_text().splitlines()
-        assert not any(line.startswith(("#include <evil.h>", "}; int x;")) for line in lines)
-    assert qspinn("validate", folder, "--samples", 2).code == 0
+    args = ("--target", "mcu", "--dt", "1e-3", "-o", tmp_path / "o")
+    done = qspinn("compile", path, *args)
+    refused(done, tmp_path)
+    assert "quotes" in done.err
+    plain = network(tmp_path / "plain.nir")
+    refused(qspinn("compile", plain, *args, "--name", 'say "hi"\n#include <evil.h>'), tmp_path)
 
 
 def test_other_bad_input(qspinn: Run, tmp_path: Path) -> None:
@@ -244,6 +242,9 @@ def test_other_bad_input(qspinn: Run, tmp_path: Path) -> None:
         "bad budget": ("compile", DIGITS, "--target", "mcu", "-o", out, "--budget", "ram=big"),
         "no artifact": ("validate", tmp_path),
         "unknown command": ("transmogrify",),
+        "huge seed": ("compile", DIGITS, "--target", "mcu", "-o", out, "--seed", 10**20),
+        "bad region": ("compile", DIGITS, "--target", "mcu", "-o", out, "--budget", "rma=1"),
+        "long name": ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / ("x" * 300)),
         "missing data": ("compile", DIGITS, "--target", "mcu", "-o", out, "--data", "none.npz"),
     }
     for what, args in cases.items():
@@ -252,6 +253,22 @@ def test_other_bad_input(qspinn: Run, tmp_path: Path) -> None:
         assert "Traceback" not in done.err, what
         assert "rror" in done.err, what
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_tool_leaves_the_other_verdicts(
+    qspinn: Run, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*args: object) -> None:
+        raise ToolchainError("no C compiler was found", hint="install one")
+
+    monkeypatch.setattr("qspinn.cli.check.run_executor", absent)
+    junit = tmp_path / "junit.xml"
+    done = qspinn("check", artifact, "--budget", "ram=16", "--junit", junit, "--json")
+    assert done.code == 3
+    assert "hint: install one" in done.err
+    suite = ET.parse(junit).getroot()[0]
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "1")
+    assert json.loads(done.out)["passed"] is False
 
 
 def test_an_unwritable_folder(qspinn: Run, tmp_path: Path) -> None:

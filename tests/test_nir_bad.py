@@ -378,8 +378,14 @@ def test_a_cycle_that_no_input_reaches(tmp_path: Path) -> None:
     says(nf.write(tmp_path / "a.nir", nodes, edges), "no signal from the input ever arrives here")
 
 
-@pytest.mark.parametrize("name", ['a"b\n\t', "..", "é\u202e", "x" * 3000, "a.b", "%s{0}"])
+@pytest.mark.parametrize("name", ["a+b", "..", "é\u202e", "x" * 3000, "a.b", "%s{0}"])
 def test_odd_names_in_errors(name: str, tmp_path: Path) -> None:
     nodes = {"input": nf.inlet(2), name: nf.linear(np.ones((3, 4))), "output": nf.outlet(3)}
     error = says(nf.write(tmp_path / "a.nir", nodes), "does not fit an input of 2")
     assert len(error.at) <= 80
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\nb", "it's", "back\\slash", "bell\x07"])
+def test_suspect_names_are_refused(name: str, tmp_path: Path) -> None:
+    nodes = {"input": nf.inlet(2), name: nf.linear(np.ones((3, 2))), "output": nf.outlet(3)}
+    says(nf.write(tmp_path / "a.nir", nodes), "has quotes, backslashes or control characters")

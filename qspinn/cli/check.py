@@ -10,9 +10,9 @@ import click
 from qspinn.artifact import input_for, open_folder
 from qspinn.cli.options import SEED, budget_option
 from qspinn.cli.validate import chosen_executors, run_executor
-from qspinn.errors import GATE_FAILED
+from qspinn.errors import GATE_FAILED, ToolchainError
 from qspinn.gate import as_json as checks_json
-from qspinn.gate import as_junit, budget_checks, equality_check
+from qspinn.gate import as_junit, budget_checks, equality_check, not_run
 from qspinn.output import write_file
 from qspinn.report import tables
 
@@ -41,17 +41,25 @@ def check_command(
 ) -> int:
     """Check the artifact in FOLDER: memory by region, and bit equality.
 
-    Exit code 1 if a check fails; the table says what fills the region, or what differed first.
+    Exit code 1 if a check fails, 3 if one could not run. The table says what fills a region, and
+    what differed first.
     """
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
     checks = budget_checks(opened.backend.footprint(opened.graph, opened.device), limits)
     values = input_for(opened, data, samples, seed)
+    missing: ToolchainError | None = None
     for executor in chosen_executors(opened, executors):
-        checks.append(equality_check(run_executor(opened, values, executor)))
+        try:
+            checks.append(equality_check(run_executor(opened, values, executor)))
+        except ToolchainError as error:
+            missing = error
+            checks.append(not_run(executor, str(error)))
     tables.console().print(tables.checks(checks))
     if junit is not None:
         write_file(junit, as_junit(opened.name, checks))
     if as_json:
         click.echo(json.dumps(checks_json(opened.name, checks), indent=2))
+    if missing is not None:
+        raise missing
     return 0 if all(check.passed for check in checks) else GATE_FAILED

@@ -61,13 +61,15 @@ def compile_command(**options: Any) -> None:
     given = _plan(options["plan_file"])
     model_choices = {**chosen(options, MODEL_OPTIONS), "name": options["name"]}
     check_folder(options["output"])
-    job = jobs.prepare(
-        options["model"],
-        options["data"],
-        encode=encoding(options, given),
-        options=model_choices,
-        scales=scaling(options),
-    )
+    with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
+        job = jobs.prepare(
+            options["model"],
+            options["data"],
+            encode=encoding(options, given),
+            options=model_choices,
+            scales=scaling(options),
+            progress=done,
+        )
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
     plan = jobs.plan_for(job, backend, given)
     if options["strict"]:
@@ -120,13 +122,13 @@ def _accuracy(job: jobs.Job, compiled: Compiled) -> Comparison | None:
     if job.dataset is None:
         return None
     total = 2 * len(job.dataset.part("report"))
-    with tables.progress("accuracy", total) as bar:
+    with tables.progress("accuracy", total) as done:
         return compare_accuracy(
             job.graph,
             compiled.lowered.final,
             job.dataset,
             job.encoder,
-            progress=lambda n: bar.advance(bar.task_ids[0], n),
+            progress=done,
         )
 
 

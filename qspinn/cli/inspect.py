@@ -35,13 +35,15 @@ from qspinn.text import text
 @data_options
 def inspect_command(**options: Any) -> None:
     """Say what MODEL holds, what its import assumed, and whether each target can take it."""
-    job = jobs.prepare(
-        options["model"],
-        options["data"],
-        encode=encoding(options),
-        options=chosen(options, MODEL_OPTIONS),
-        scales=scaling(options),
-    )
+    with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
+        job = jobs.prepare(
+            options["model"],
+            options["data"],
+            encode=encoding(options),
+            options=chosen(options, MODEL_OPTIONS),
+            scales=scaling(options),
+            progress=done,
+        )
     verdicts = {name: _verdict(job, backend) for name, backend in backends().items()}
     if options["as_json"]:
         facts = {

@@ -64,12 +64,12 @@ def chosen_executors(opened: Opened, asked: tuple[str, ...]) -> tuple[str, ...]:
 
 def run_executor(opened: Opened, values: Array, executor: str) -> Verdict:
     """Compare one executor with the reference, with a progress bar."""
-    with tables.progress(f"{opened.name} on {executor}", len(values)) as bar:
+    with tables.progress(f"{opened.name} on {executor}", len(values)) as done:
         return check_artifact(
             opened.backend,
             opened.folder,
             opened.graph,
             values,
             executor,
-            progress=lambda done: bar.update(bar.task_ids[0], completed=done),
+            progress=done,
         )

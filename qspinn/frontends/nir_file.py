@@ -11,7 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from qspinn.errors import FrontendError
+from qspinn.errors import FrontendError, located
+from qspinn.frontends.report import require_plain
 from qspinn.ir import Array
 
 MAX_NODES = 4096
@@ -160,6 +161,8 @@ class _Reader:
 
     def node(self, group: h5py.Group, name: str, depth: int) -> FileNode:
         at = shown(name) or "node"
+        with located(at):
+            require_plain(name)
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise FrontendError(f"the file has more than {MAX_NODES} nodes", at=at)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qspinn.errors import FrontendError
 from qspinn.ir import Graph
+
+_SUSPECT = re.compile(r"[\x00-\x1f\x7f-\x9f\"'`\\]")
 
 GIVEN = "given"
 IN_FILE = "in the file"
 DEFAULT = "default"
+
+
+def require_plain(name: str) -> None:
+    """Refuse a name with quotes, backslashes or control characters; all else is made safe.
+
+    Raises:
+        FrontendError: It has one.
+    """
+    if _SUSPECT.search(name):
+        shown = name.encode("unicode_escape").decode("ascii")
+        raise FrontendError(
+            f"the name {shown[:60]} has quotes, backslashes or control characters in it",
+            hint="rename it: letters, digits, spaces, dots, dashes and underscores are safe",
+        )
 
 
 def inferred(reason: str) -> str:

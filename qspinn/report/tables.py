@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, JustifyMethod
@@ -29,8 +29,11 @@ def console() -> Console:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Progress]:
-    """A bar on stderr for anything that may take over two seconds; gone when done."""
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for anything that may take over two seconds; gone when done.
+
+    Yields a function that is told how much is done.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,8 +43,8 @@ def progress(what: str, total: int) -> Iterator[Progress]:
         transient=True,
     )
     with bar:
-        bar.add_task(escape(what), total=total)
-        yield bar
+        task = bar.add_task(escape(what), total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
