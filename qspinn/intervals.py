@@ -215,17 +215,19 @@ def _order(
     lo, hi = max(x.lo, y.lo + gap), min(y.hi, x.hi - gap)
     if lo > x.hi or y.lo > hi:
         return False
-    _narrow(ops, big, Interval(lo, x.hi), known)
-    _narrow(ops, small, Interval(y.lo, hi), known)
-    return True
+    return _narrow(ops, big, lo, x.hi, known) and _narrow(ops, small, y.lo, hi, known)
 
 
-def _narrow(ops: Ops, i: int, span: Interval, known: dict[int, Interval]) -> None:
-    known[i] = span
+def _narrow(ops: Ops, i: int, lo: int, hi: int, known: dict[int, Interval]) -> bool:
+    """Note that a value lies within lo and hi; False if it cannot."""
+    if lo > hi:
+        return False
+    known[i] = Interval(lo, hi)
     op = ops[i]
-    if op.kind == "shl":  # an aligned value: narrow what it was made of
-        inner = Interval(-(-span.lo >> op.value), span.hi >> op.value)
-        _narrow(ops, op.args[0], inner, known)
+    if op.kind != "shl":
+        return True
+    # An aligned value narrows what it was made of; between two multiples there may be none.
+    return _narrow(ops, op.args[0], -(-lo >> op.value), hi >> op.value, known)
 
 
 def _again(

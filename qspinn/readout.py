@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph, Neuron
+from qspinn.ir import Array, Delay, Flatten, Graph, Neuron
+from qspinn.signals import signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,8 @@ class Summary:
     Attributes:
         counts: Spikes sent, or the sum of the values sent.
         first: The step of the first spike; the number of steps where there was none.
-        last: The output neurons' membrane potential after the last step.
+        last: The output neurons' membrane potential after the last step, or the value sent; zero
+            where spikes leave that are no neurons' own, as from a pool.
         highest: Its maximum over all steps.
     """
 
@@ -34,20 +36,19 @@ def summarize(graph: Graph, trace: Trace) -> Summary:
     fired = sent > 0
     first = np.where(fired.any(1), fired.argmax(1), steps)
     source = output_neuron(graph)
-    membrane = sent
+    graded = signals(graph)[graph.output.name].kind == "current"
+    membrane = sent if graded else np.zeros_like(sent)
     if source is not None and f"{source.name}.v" in trace.states:
         membrane = trace.states[f"{source.name}.v"].reshape(sent.shape)
     return Summary(sent.sum(1), first, membrane[:, -1], membrane.max(1))
 
 
 def output_neuron(graph: Graph) -> Neuron | None:
-    """The neuron node whose signal leaves through the output, if one does."""
+    """The neuron node whose own signal leaves through the output, if one's does."""
     node = graph[graph.output.inputs[0]]
-    while not isinstance(node, Neuron):
-        if len(node.inputs) != 1:
-            return None
+    while isinstance(node, Flatten | Delay):
         node = graph[node.inputs[0]]
-    return node
+    return node if isinstance(node, Neuron) else None
 
 
 def predict(readout: str, summary: Summary) -> Array:

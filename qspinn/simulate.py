@@ -220,7 +220,8 @@ class _Job:
         if self.readout is None:
             return
         sent = machine.elements(self.readout, machine.cube(machine.dense(self.readout)))
-        membrane = sent
+        graded = self.network.signals[self.readout].kind == "current"
+        membrane = sent if graded else np.zeros_like(sent)
         if self.membrane:
             owner = self.membrane.rpartition(".")[0]
             membrane = machine.elements(owner, machine.traces[self.membrane])

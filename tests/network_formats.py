@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from qspinn import neurons
-from qspinn.dynamics import Model
+from qspinn.dynamics import Model, Value, maximum, minimum, select, trace
 from qspinn.fixed import Interval, Overflow, QFormat, Rounding
 from qspinn.ir import Array, Param, Shape, State
 
@@ -63,7 +63,11 @@ class Draw:
 
 
 class AnyFormats(Draw):
-    """Whatever an integer graph may hold."""
+    """Whatever an integer graph may hold; a third of it within what a process model of Lava may."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(rng)
+        self.narrow = self.chance(0.35)
 
     def rule(self) -> dict[str, Any]:
         """Options of `neurons.spiking` that go together."""
@@ -87,6 +91,9 @@ class AnyFormats(Draw):
         return options
 
     def model(self) -> Model:
+        if self.chance(0.08):
+            self.tag("model", "invented")
+            return invented(self)
         return neurons.spiking(**self.rule())
 
     def integrator(self) -> Model:
@@ -105,14 +112,15 @@ class AnyFormats(Draw):
         return kinds[kind]
 
     def rounding(self, what: str) -> Rounding:
-        rounding = self.pick(ROUNDINGS)
+        rounding = self.pick(ROUNDINGS[:-1] if self.narrow else ROUNDINGS)
         self.tag(f"{what} rounding", rounding)
         return rounding
 
     # --- connections ---
 
     def weights(self, shape: Shape, *, scale: bool = False) -> Param:
-        bits = self.pick((2, 3, 4, 6, 8, 8, 8, 10, 12, 16))
+        wide = (1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 8, 8, 8, 10, 12, 13, 16, 16, 24)
+        bits = self.pick((2, 3, 4, 5, 6, 7) if self.narrow else wide)
         fmt = QFormat(bits, self.between(-2, bits), self.chance(0.8))
         self.tag("weight bits", bits)
         self.tag("weight signed", fmt.signed)
@@ -169,19 +177,23 @@ class AnyFormats(Draw):
     def coefficient(self, places: Shape) -> Param:
         rounding = self.rounding("decay")
         if self.chance(0.35):
-            fmt = QFormat(self.between(3, 4), 0, signed=False, leak=True)
+            fmt = QFormat(self.between(2, 5), 0, signed=False, leak=True)
             self.tag("decay", "leak")
             low = 0 if self.chance(0.2) else 1
-            return Param(self.rng.integers(low, min(fmt.range.hi, 10) + 1, places), fmt, rounding)
+            high = fmt.range.hi if self.chance(0.1) else min(fmt.range.hi, 10)
+            return Param(self.rng.integers(low, high + 1, places), fmt, rounding)
         if self.chance(0.03):
             self.tag("decay", "coarse")
             return Param(self.rng.integers(0, 2, places), QFormat(2, -1, signed=False), rounding)
-        frac = self.pick((2, 3, 4, 6, 8, 12, 12, 15))
+        frac = self.pick((1, 2, 3, 4, 6, 8, 12, 12, 15, 20, 24))
         signed = self.chance(0.2)
         whole = self.chance(0.4)  # whether 1.0 itself, no decay, fits
         self.tag("decay", "signed" if signed else "fixed")
-        fmt = QFormat(frac + signed + whole, frac, signed)
         real = 1.0 - self.rng.random(places) ** self.pick((1, 2))
+        if self.chance(0.05):
+            self.tag("decay", "grows")
+            whole, real = True, 2.0 * real
+        fmt = QFormat(frac + signed + whole, frac, signed)
         values = np.rint(np.asarray(real) * 2**frac)
         if signed and self.chance(0.4):
             values = -values
@@ -208,7 +220,9 @@ class AnyFormats(Draw):
         if name == "wait":
             fmt = QFormat(self.between(2, 4), 0, signed=False)
             return State(Param(self.rng.integers(0, 3, self.broadcast(shape)), fmt), fmt)
-        bits = self.pick((4, 5, 6, 7, 8, 8, 10, 12, 16, 16, 20, 24))
+        bits = self.pick(
+            (2, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 8, 10, 12, 13, 16, 16, 16, 20, 24, 24, 31, 32)
+        )
         room = self.pick((0, 1, 2, 3, 5), (1, 2, 3, 2, 1))
         frac = bits - 1 - math.ceil(math.log2(size)) - room
         frac = min(max(frac, point - 16, -20), point + 16, 40)
@@ -233,16 +247,16 @@ class AnyFormats(Draw):
         elif self.chance(0.6):
             lo, hi = full.lo + 1, full.hi + 1  # as Loihi's current does
         else:
-            lo = full.lo // 2 + self.between(-2, 2)
+            lo = max(full.lo // 2 + self.between(-2, 2), full.lo)
             hi = lo + (full.hi + 1) - 1
         return QFormat(bits, frac, True, lo, hi)
 
     def start(self, name: str, shape: Shape, fmt: QFormat) -> Param:
+        lo, hi = fmt.range.lo, fmt.range.hi
         if not self.chance(0.4):
-            return Param(np.zeros((), np.int64), fmt)
+            return Param(np.clip(0, lo, hi), fmt)
         self.tag("initial", "non-zero")
         places = self.broadcast(shape)
-        lo, hi = fmt.range.lo, fmt.range.hi
         if self.chance(0.3):
             self.tag("near range", "initial")
             return Param(self.rng.choice((lo, lo + 1, hi - 1, hi), places), fmt)
@@ -291,7 +305,7 @@ class LoihiFormats(AnyFormats):
         return Param(self.spread(shape, fmt), fmt)
 
     def synapse_bias(self, weight: Param, point: int) -> Param | None:
-        if not self.chance(0.2):
+        if not self.chance(0.3):
             return None
         self.tag("bias", "synapse")
         return self.spread_param(weight.values.shape[:1], QFormat(8, -1))
@@ -299,7 +313,7 @@ class LoihiFormats(AnyFormats):
     def param(self, name: str, shape: Shape, size: float, v: QFormat) -> Param:
         places = self.broadcast(shape)
         if name.endswith("decay"):
-            values = 4096 - self.rng.integers(0, self.pick((4097, 1000, 20)), places)
+            values = 4096 - self.rng.integers(0, self.pick((4097, 1000, 20, 2)), places)
             values = np.where(self.rng.random(places) < 0.05, self.rng.choice((0, 4096)), values)
             return Param(values, QFormat(13, 12, signed=False), Rounding.ZERO)
         if name == "threshold":
@@ -317,15 +331,44 @@ class LoihiFormats(AnyFormats):
         return State(self.start(name, shape, fmt), fmt, Rounding.ZERO, overflow)
 
     def start(self, name: str, shape: Shape, fmt: QFormat) -> Param:
-        if not self.chance(0.2):
+        if not self.chance(0.3):
             return Param(np.zeros((), np.int64), fmt)
         self.tag("initial", "non-zero")
         places = self.broadcast(shape)
         if self.chance(0.5):
             return Param(self.rng.integers(-20000, 20001, places), fmt)
         self.tag("near range", "initial")
-        far = fmt.range.hi - self.rng.integers(0, 100000, places)
+        far = fmt.range.hi - self.rng.integers(0, 20000, places)
         return Param(far * self.rng.choice((-1, 1), places), fmt)
+
+
+def invented(draw: Draw) -> Model:
+    """A model that nobody would write: two states, and any operations in between."""
+
+    def body(n: Any) -> None:
+        values = [n.a, n.bias, n.v_reset, n.v, n.w, n.decay * n.v, n.current_decay * n.w]
+        masks = [n.v > n.w]
+        for _ in range(draw.between(3, 9)):
+            x, y, mask = draw.pick(values[-5:]), draw.pick(values), draw.pick(masks)
+            made: Sequence[Callable[[], Value]] = (
+                lambda x=x, y=y: x + y,
+                lambda x=x, y=y: x - y,
+                lambda x=x, y=y: maximum(x, y),
+                lambda x=x, y=y: minimum(x, draw.pick((0, y))),
+                lambda x=x: draw.pick((n.decay, n.current_decay)) * x,
+                lambda x=x: x - (x >> draw.between(1, 4)),
+                lambda x=x, y=y, mask=mask: select(mask, x, y),
+            )
+            values.append(draw.pick(made)())
+            masks.append(draw.pick((x > y, x >= y, mask | (x > y), mask & (x > y), ~mask)))
+        n.w = draw.pick(values[-3:])
+        n.v = draw.pick((n.decay * n.v + n.a, values[-1]))
+        fired = n.v > n.threshold
+        n.s = draw.pick((fired, fired | draw.pick(masks), ~draw.pick(masks) & fired))
+        n.v = select(n.s, draw.pick((0, n.v_reset, n.v - n.threshold)), n.v)
+
+    params = "decay current_decay bias v_reset threshold"
+    return trace(body, name="Invented", states="v w", params=params)
 
 
 FORMATS: Mapping[str, type[AnyFormats]] = {"any": AnyFormats, "loihi": LoihiFormats}

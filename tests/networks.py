@@ -36,6 +36,23 @@ from qspinn.ir import (
 )
 from qspinn.signals import Signal, infer, summed
 
+
+@dataclass(frozen=True)
+class Case:
+    """One network by profile and seed."""
+
+    profile: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.profile}{self.seed}"
+
+
+NORMAL = (*(Case("loihi", s) for s in range(40)), *(Case("any", s) for s in range(20)))
+"""What every run of the tests compares on all executors."""
+SLOW = (*(Case("loihi", s) for s in range(40, 200)), *(Case("any", s) for s in range(20, 100)))
+"""What `make slow` compares besides."""
+
 SIZES = (1, 2, 3, 5, 8, 10, 15, 16, 17, 24, 31, 32, 33, 48, 60)
 SAMPLES = 24
 
@@ -66,6 +83,9 @@ class Odds:
     recurrence: float = 0.25
     recurrent_delay: tuple[int, ...] = (1, 1, 2, 3)
     graded: float = 0.04
+    side: float = 0.06
+    highs: tuple[int, ...] = (2, 3, 7, 15, 200, 3000)
+    delays: tuple[int, ...] = (1, 1, 2, 5, 20)
     batch: tuple[int, int] = (2, 3)
 
 
@@ -73,7 +93,8 @@ ODDS = {
     "any": Odds(),
     "loihi": Odds(
         inputs=(5, 1, 0), rank=(6, 1, 3), delay=0.1, max_pool=0.2, current_pool=0.0, scale=0.06,
-        skip=0.12, recurrent_delay=(1, 1, 2), graded=0.0, batch=(2, 2),
+        skip=0.12, recurrent_delay=(1, 1, 2), graded=0.0, highs=(2, 3, 7, 15), delays=(1, 1, 2, 5),
+        batch=(2, 2),
     ),
 }  # fmt: skip
 
@@ -116,8 +137,8 @@ class _Builder:
         for k in range(1, depth + 1):
             last = k == depth
             source = self.layer(k, source, graded if last else draw.chance(self.odds.graded))
-        if self.profile == "any" and len(self.known[source].shape) > 1 and draw.chance(0.3):
-            source = self.add(Flatten(name="flat", inputs=(source,)))
+        if self.profile == "any":
+            source = self.tail(source)
         kind = self.known[source].kind
         readouts = (
             ("membrane_last", "membrane_max") if kind == "current" else ("count", "first_spike")
@@ -128,6 +149,23 @@ class _Builder:
         graph = tuned(Graph(name, tuple(self.nodes)), data)
         return Network(graph, data, frozenset(draw.tags))
 
+    def tail(self, source: str) -> str:
+        """What may stand between the last neurons and the output."""
+        draw, signal = self.draw, self.known[source]
+        if signal.kind != "current" and draw.chance(0.08):
+            draw.tag("tail", "delay")
+            high = signal.interval.hi if signal.interval else 1
+            source = self.delay("late", source, signal, high, (1, 2))
+        if signal.kind != "current" and draw.chance(0.08):
+            draw.tag("tail", "connection")
+            return self.linear("read", source, draw.pick(SIZES))
+        if len(signal.shape) > 1 and draw.chance(0.15):
+            draw.tag("tail", "pool")
+            source = self.pool("votes", source, 1.0)
+        if len(signal.shape) > 1 and draw.chance(0.3):
+            source = self.add(Flatten(name="flat", inputs=(source,)))
+        return source
+
     def input(self, batch: int, steps: int) -> tuple[str, Array]:
         draw, shape = self.draw, self.input_shape()
         kind = draw.pick(("spike", "count", "current"), self.odds.inputs)
@@ -135,10 +173,11 @@ class _Builder:
         node = Input(name="input", shape=shape, kind=kind)
         size = (batch, steps, *shape)
         if kind == "current":
-            fmt = QFormat(draw.between(4, 12), draw.between(-2, 8), draw.chance(0.8))
+            bits = draw.pick((4, 6, 8, 9, 12, 16, 24, 32), (2, 2, 2, 2, 2, 1, 0.5, 0.5))
+            fmt = QFormat(bits, draw.between(-2, bits), draw.chance(0.8))
             node, data = replace(node, fmt=fmt), draw.spread(size, fmt)
         elif kind == "count":
-            node = replace(node, high=draw.pick((2, 3, 7, 15)))
+            node = replace(node, high=draw.pick(self.odds.highs))
             data = draw.rng.integers(0, node.high + 1, size) * (draw.rng.random(size) < 0.5)
         else:
             data = (draw.rng.random(size) < draw.rng.uniform(0.15, 0.6)).astype(np.int64)
@@ -181,11 +220,14 @@ class _Builder:
         signal = self.known[source]
         if signal.kind != "current" and draw.chance(odds.delay):
             high = signal.interval.hi if signal.interval else 1
-            source = self.delay(f"delay{k}", source, signal, high, (1, 1, 2, 5))
+            source = self.delay(f"delay{k}", source, signal, high, odds.delays)
         source = self.pool(f"pool{k}", source, odds.pool)
         current = self.connection(f"fc{k}", source)
         current = self.pool(f"sum{k}", current, odds.current_pool)
         inputs, shape = [current], self.known[current].shape
+        if draw.chance(odds.side):
+            draw.tag("edge", "shared current")
+            self.neuron(f"side{k}", (current,), draw.model())
         if draw.chance(odds.skip):
             inputs += self.skip(f"skip{k}", source, shape)
         name, model = f"lif{k}", draw.integrator() if graded else draw.model()

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lists import random_step
 from networks import random_network
 from oracle import rounded
 from qspinn.dynamics import Model, select, trace
@@ -118,7 +119,8 @@ def test_a_select_of_one_threshold_is_exact() -> None:
     assert evaluate(ops, {"v": Interval(-5, 17)})[4] == Interval(-5, 10)
 
 
-@given(x=spans, y=spans, low=st.integers(-60, 60), high=st.integers(-60, 60))
+@given(x=spans, y=spans, low=st.integers(-20, 20), high=st.integers(-20, 20))
+@example(x=Interval(-2, 3), y=Interval(50, 51), low=1, high=5)
 def test_two_comparisons_of_an_aligned_value(x: Interval, y: Interval, low: int, high: int) -> None:
     """Between two multiples of eight there may be no value at all, and that is no error."""
     ops = [
@@ -133,6 +135,18 @@ def test_two_comparisons_of_an_aligned_value(x: Interval, y: Interval, low: int,
             assert a in got
         else:
             assert y in got
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_any_list_is_bounded(part: int) -> None:
+    """Also lists no model has: every value of sampled leaves lies in its interval."""
+    rng = np.random.default_rng(part)
+    for _ in range(150):
+        step = random_step(rng)
+        for i, (op, x) in enumerate(zip(step.program.ops, step.values, strict=True)):
+            if op.span is not None:
+                assert op.span.lo <= x.min(), (i, step.program.text())
+                assert x.max() <= op.span.hi, (i, step.program.text())
 
 
 # --- whole lists ---

@@ -15,10 +15,11 @@ from network_formats import AnyFormats
 from oracle import Oracle
 from qspinn import interp
 from qspinn.dynamics import Model, maximum, select, trace
+from qspinn.errors import VerifyError
 from qspinn.fixed import Overflow, QFormat, Rounding
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Input, Neuron, Output, Param, State
-from qspinn.neurons import integrator, spiking
+from qspinn.neurons import RESETS, TIMINGS, integrator, spiking
 from qspinn.verify import verify
 
 SHAPE, BATCH, STEPS = (6,), 2, 14
@@ -145,6 +146,43 @@ def test_a_refractory_neuron_rests_for_as_many_steps_as_it_says() -> None:
     out = interp.run(layer(node, one), np.full((1, 30, 6), 10)).output[0]
     gaps = [np.diff(np.flatnonzero(out[:, i])) for i in range(6)]
     assert [set(g) for g in gaps] == [{1}, {2}, {3}, {4}, {5}, {6}]
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("options", [{}, {"max_spikes": 7}, {"refractory": True}, {"clamp": True}])
+def test_without_decays_integers_are_the_reals(
+    timing: str, reset: str, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """Where nothing is rounded and nothing clips, the two meanings of a model are one."""
+    try:
+        model = spiking(leak=False, bias=True, reset=reset, timing=timing, **options)
+    except VerifyError:
+        return
+    fmt, small = QFormat(28, 3), QFormat(4, signed=False)
+    values = {name: Param(rng.integers(-9, 10, SHAPE), fmt) for name in model.params}
+    values["threshold"] = Param(rng.integers(5, 30, SHAPE), fmt)
+    if "refractory" in values:
+        values["refractory"] = Param(rng.integers(0, 4, SHAPE), small)
+    kinds = {"fired": small, "wait": small}
+    states = {name: State(Param(0, kinds.get(name, fmt)), kinds.get(name, fmt))
+              for name in model.states}  # fmt: skip
+    node = Neuron(name="n", shape=SHAPE, model=model, values=values, states=states)
+    data = rng.integers(-10, 20, (2, 40, *SHAPE))
+    got = interp.run(layer(node, QFormat(8, 3)), data)
+    real = replace(
+        node,
+        states={k: State() for k in states},
+        values={k: Param(p.real) for k, p in values.items()},
+    )
+    graph = layer(real, QFormat(8, 3)).map(
+        lambda n: replace(n, fmt=None) if isinstance(n, Input) else n
+    )
+    want = interp.run(graph, data / 8)
+    assert np.array_equal(got.output, want.output)
+    assert got.output.any()
+    for name, values_ in want.states.items():
+        assert np.array_equal(got.states[name] * kinds.get(name[2:], fmt).unit, values_)
 
 
 # --- a model that only this file knows ---
