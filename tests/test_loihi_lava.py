@@ -230,9 +230,8 @@ def test_neurons_that_lava_lacks(rules: tuple[dict, ...], rng: Rng, tmp_path: Pa
         assert "simulator only" in own
 
 
-@pytest.mark.parametrize("rounding", [r for r in Rounding if r is not Rounding.ZERO])
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY])
 def test_other_roundings(rounding: Rounding, rng: Rng, tmp_path: Path) -> None:
-    """Also random draws, which count neurons in the graph's order and not in Lava's."""
     fmt = QFormat(12, 3)
     lif = neuron("lif", ("conv",), (2, 4, 3))
     values = {
