@@ -78,7 +78,7 @@ HEAVY = {
 }
 
 TOP_LEVEL = {
-    *("qspinn", "backends", "templates", "tests", "examples", "benchmarks", "scripts"),
+    *("qspinn", "backends", "templates", "tests", "examples", "scripts"),
     *("constraints", "docs", ".ci", ".gitignore", ".gitattributes"),
     *("pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
     *("action.yml", ".pre-commit-hooks.yaml"),

@@ -31,6 +31,7 @@ from .names import prefix_of, quoted
 from .network import Drive, Edge, Network, Port, Read, Start, Turn, Update
 from .neuron import update
 from .parts import WORD, Parts
+from .simplify import simplified
 from .view import ZERO, View, sum_type
 
 _KEPT = "what it sent in this step"
@@ -48,7 +49,7 @@ class _Builder:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.view = graph, View(graph)
         self.signals = self.view.signals
-        self.programs = programs(graph)
+        self.programs = {name: simplified(p) for name, p in programs(graph).items()}
         self.prefix = prefix_of(graph.name)
         self.parts = Parts(self.prefix)
         self.edges = self.parts.edges
@@ -78,7 +79,7 @@ class _Builder:
             port=port,
             struct=Struct.of((*parts.members, *dict.fromkeys(self.sums.values()))),
             starts=tuple(parts.starts),
-            tables=tuple(parts.tables.made.values()),
+            tables=parts.tables.all(),
             kernels=tuple(parts.kernels),
             rows=tuple(sorted(rows, key=lambda r: r.name)),
             stages=tuple(parts.stages),
@@ -212,9 +213,11 @@ class _Builder:
         members = {name: self.state(node, name) for name in node.states}
         sent = self.sent(node, members)
         code, reads_input = self.current_code(node, current)
+        used = {op.name for op in program.ops if op.kind == "param"}
         params = {
             name: self.parts.tables.start(node, name, param, node.shape)
             for name, param in node.values.items()
+            if name in used
         }
         stage = update(
             node, program, name=self.parts.function("update", node.name), prefix=self.prefix,
@@ -235,7 +238,8 @@ class _Builder:
             return None
         word = {"spike": "spikes", "count": "counts"}.get(program.sends, "value")
         note = f"{quoted(node.name)}: {_KEPT}"
-        edge, made = self.parts.store(f"{node.name}_{word}", signal, "spikes", node.path, note)
+        owner = f"{node.path}.{word}"
+        edge, made = self.parts.store(f"{node.name}_{word}", signal, "spikes", owner, note)
         self.edges[node.name] = edge
         return made
 
@@ -362,7 +366,9 @@ class _Builder:
             "first_spike": ("the step of the first spike, or 0xFFFFFFFF", 0xFFFFFFFF),
             "membrane_max": ("the largest value since reset", kind.span.lo),
         }[node.readout]
-        made = self.parts.member("score", kind, edge.size, "readout", node.path, f"readout: {note}")
+        made = self.parts.member(
+            "score", kind, edge.size, "readout", f"{node.path}.score", f"readout: {note}"
+        )
         if first:
             self.parts.starts.append((made, Start((first,))))
         return made

@@ -1,7 +1,8 @@
 """How many bytes of code and stack a network takes: a linear model of what is emitted.
 
 Each emitted function is described by counts of its parts; `codetable` says what a part takes on
-each instruction set. benchmarks/mcu_code_size.py fits that table to what zig's clang makes at -O2.
+each instruction set. examples/benchmark/mcu_code_size.py fits that table to what zig's clang, and
+GCC for Arm, make at -O2.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
 from qspinn.memory import Device
@@ -41,9 +42,10 @@ def isa_of(device: Device) -> str:
     return core.isa if core is not None else "armv7em"
 
 
-def code_bytes(network: Network, device: Device) -> int:
-    """The estimated size of a network's functions."""
-    table = CODE[isa_of(device)]
+def code_bytes(network: Network, device: Device, compiler: str = "clang") -> int:
+    """The estimated size of a network's functions as ``clang`` or ``gcc`` makes them at -O2."""
+    isa = isa_of(device)
+    table = CODE.get(f"{isa} {compiler}", CODE[isa])
     return sum(estimate(parts, table) for parts in functions(network).values())
 
 
@@ -92,7 +94,18 @@ def _function(stage: Stage, network: Network) -> Parts:
         at = network.struct.offset(name)
         parts["far member"] += at >= 256
         parts["very far member"] += at >= 2048
+    if isinstance(stage, Update):
+        parts["widths"] += len(_widths(stage, network)) - 1
     return parts
+
+
+def _widths(stage: Update, network: Network) -> set[int]:
+    """The sizes of the elements that a loop walks over: each wants a pointer of its own."""
+    names = members_of(stage) - {stage.mask}
+    for load in stage.loads:
+        names |= set(re.findall(r"_READ\((\w+) \+ i\)", load.code))
+    members = {m.type.bytes for m in network.struct.members if m.name in names}
+    return members | {t.type.bytes for t in network.tables if t.name in names} or {0}
 
 
 @singledispatch
@@ -141,10 +154,16 @@ def _kernel(kernel: Kernel) -> Parts:
         return _pool(kernel) + _kernel(kernel.next)
     if isinstance(kernel, RowKernel):
         parts += _row(kernel)
+        if isinstance(kernel, ConvKernel):
+            lanes = sum(n for part, n in parts.items() if part.startswith("lane"))
+            reach = 3 * kernel.image.out_plane * kernel.to.bytes
+            parts["conv lane"] += lanes
+            parts["conv far lane"] += lanes if reach > 255 else 0
+            parts["conv very far lane"] += lanes if reach > 4095 else 0
     wide = kernel.to.bits
     if isinstance(kernel, LinearKernel):
         parts["linear"] += 1
-        parts["linear stride"] += kernel.rows.stride & (kernel.rows.stride - 1) != 0
+        _arithmetic((), (kernel.rows.stride,), parts)
     elif isinstance(kernel, ConvKernel):
         parts += _conv(kernel)
     elif isinstance(kernel, ScaleKernel):
@@ -167,14 +186,28 @@ def _row(kernel: RowKernel) -> Parts:
     at_once = max(row.lanes, 4)
     whole, rest = (at_once if count >= at_once else 0), count % at_once
     sign = "s" if row.signed else "u"
-    bits = f"{sign}{row.bits} " if row.bits < 8 else ("wide " if row.bits == 32 else "")
-    parts["row"] += 1
-    parts["row loop"] += count >= 2 * at_once
-    parts["row rest"] += rest != 0
+    what = "packed" if row.lanes > 1 else "row"
+    parts[what] += 1
+    parts[f"{what} loop"] += count >= 2 * at_once
+    parts[f"{what} once"] += at_once <= count < 2 * at_once
+    parts[f"{what} rest"] += rest != 0
     parts["row rest loop"] += row.lanes == 1 and rest > 1
     lanes = whole + (rest if row.lanes > 1 else min(rest, 1))
-    parts[f"lane {bits}{to}"] += lanes
+    parts[f"lane {sign if row.lanes > 1 else ''}{row.bits} {to}"] += lanes
     return parts
+
+
+def _arithmetic(codes: Iterable[str], factors: Iterable[int], parts: Parts) -> None:
+    """Index arithmetic: quotients as they are printed, and products with constants."""
+    for code in codes:
+        parts["quotient"] += " * " in code
+        parts["quotient shift"] += ">>" in code and " * " not in code
+        _literals(code, parts)
+    for factor in factors:
+        power = factor & (factor - 1) == 0
+        parts["product"] += not power
+        parts["product shift"] += power and factor > 1
+        parts["literal 16"] += factor > 255 and not power
 
 
 def _windows(windows: tuple[Window, ...], parts: Parts, what: str) -> None:
@@ -191,6 +224,9 @@ def _conv(kernel: ConvKernel) -> Parts:
     _windows((image.y, image.x), parts, "conv")
     parts["conv channels"] += image.channels > 1
     parts["conv groups"] += kernel.groups > 1
+    codes = (image.channel, image.row, kernel.place(image.y, "y"), kernel.place(image.x, "x"))
+    places = (image.plane, image.x.size, image.x.places, image.y.kernel, image.x.kernel)
+    _arithmetic(codes, (*places, image.out_plane, kernel.rows.stride), parts)
     parts["conv one place"] += image.out_plane == 1
     return parts
 
@@ -201,6 +237,8 @@ def _pool(kernel: PoolKernel) -> Parts:
     parts: Parts = Counter({what: 1})
     _windows((image.y, image.x), parts, what)
     parts[f"{what} channels"] += image.channels > 1
+    codes = (image.channel, image.row, image.start(image.y, "y"), image.start(image.x, "x"))
+    _arithmetic(codes, (image.plane, image.x.size, image.y.places, image.x.places), parts)
     parts["pool check"] += 0 if kernel.overlaps else len(kernel.checks)
     return parts
 
@@ -238,6 +276,9 @@ def _operations(line: str, parts: Parts) -> None:
         varies = "" if re.search(r", \(?-?\d+\)?[,)]", code) else " varies"
         parts[f"{call[1]}{varies}"] += 1
         parts["noise"] += "_noise(" in code
+    elif clip := re.search(r" < \(?(-?\d+)\)? \? .* > (\d+) \? ", code):
+        low, high = int(clip[1]), int(clip[2])
+        parts[f"clip{' to bits' if low == -high - 1 else ''}{wide}"] += 1  # one instruction on some
     else:
         for sign, what in _OPERATORS.items():
             if found := code.count(sign):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from .kernels import (
 from .layout import CType, Table, holding, pack, rows_for
 from .names import Names, quoted
 from .network import Start
+
+WORD_BYTES = 4
 
 Connection = Linear | Scale | Conv1d | Conv2d
 Pool = SumPool2d | MaxPool2d
@@ -46,6 +48,13 @@ class Tables:
             owner = f"{node.path}.{what}"
             self.made[key] = Table(name, element, values, kind, owner, f"{quoted(owner)}: {note}")
         return self.made[key]
+
+    def all(self) -> tuple[Table, ...]:
+        """Every table, of a size that leaves no hole behind it, whatever follows."""
+        # GCC aligns every array to a word.
+        align = max((t.type.bytes for t in self.made.values()), default=1)
+        align = max(align, WORD_BYTES)
+        return tuple(replace(table, align=align) for table in self.made.values())
 
     def start(self, node: Node, what: str, param: Param, shape: Shape, factor: int = 1) -> Start:
         """A parameter that broadcasts to ``shape``, in as few entries as its values allow.

@@ -13,6 +13,7 @@ from qspinn.fixed import Rounding
 from qspinn.memory import Device, Footprint
 from qspinn.render import render
 
+from .codesize import code_bytes
 from .layout import Member, Table
 from .network import Network, Port, number
 
@@ -60,6 +61,9 @@ class Facts:
     format: int
     model: str
     summary: str
+    device: str
+    clang_code: int
+    gcc_code: int
     macros: tuple[Macro, ...]
     width: int
     members: tuple[str, ...]
@@ -161,7 +165,7 @@ def in_order(tables: tuple[Table, ...]) -> list[Table]:
 def _data(table: Table) -> DataTable:
     body = ", ".join(number(int(v), table.type) for v in table.values)
     lines = textwrap.wrap(body, WIDTH, break_long_words=False, break_on_hyphens=False)
-    return DataTable(table.name, table.type.name, int(table.values.size), table.note, tuple(lines))
+    return DataTable(table.name, table.type.name, table.count, table.note, tuple(lines))
 
 
 def arguments(port: Port) -> str:
@@ -198,6 +202,9 @@ def facts_of(
         format=FORMAT,
         model=f"0x{network.model[:8].upper()}u",
         summary=f"{port.size} {kinds[port.kind]}, {read.edge.size} outputs",
+        device=f"{device.name} ({device.core})" if device.core else device.name,
+        clang_code=footprint.of("code"),
+        gcc_code=code_bytes(network, device, "gcc"),
         macros=macros,
         width=max(len(m.name) for m in macros) + len(network.macro) + 1,
         members=tuple(_member_lines(network.struct.members)),
@@ -235,8 +242,8 @@ def _macros(
 ) -> list[Macro]:
     port = network.port
     found = [
-        Macro("FORMAT", f"{FORMAT}"),
-        Macro("MODEL", f"0x{network.model[:8].upper()}u"),
+        Macro("FORMAT", f"{FORMAT}", "what these files promise each other"),
+        Macro("MODEL", f"0x{network.model[:8].upper()}u", "the first digits of the next"),
         Macro("MODEL_ID", f'"{network.model}"'),
         Macro("NUM_INPUTS", f"{port.size}u"),
         Macro("NUM_OUTPUTS", f"{network.read.edge.size}u"),
@@ -249,11 +256,15 @@ def _macros(
     core = device.core or "any core"
     found += [
         Macro("STATE_BYTES", f"{network.struct.bytes}u", "the state"),
-        Macro("INPUT_BYTES", f"{bytes_of('input buffer')}u", "the caller's events, at most"),
+        Macro(
+            "INPUT_BYTES",
+            f"{bytes_of('input buffer')}u",
+            f"the caller's {'values' if port.kind == 'current' else 'events'}, at most",
+        ),
         Macro("STACK_BYTES", f"{bytes_of('stack')}u", f"a step, at most, on {core}"),
         Macro("WEIGHT_BYTES", f"{bytes_of('weights')}u"),
         Macro("CONST_BYTES", f"{bytes_of('constants')}u", "constants other than weights"),
-        Macro("CODE_BYTES", f"{bytes_of('code')}u", f"an estimate for {core}, clang -O2"),
+        Macro("CODE_BYTES", "", "an estimate for -O2"),
     ]
     ram, flash = ("STATE", "INPUT", "STACK"), ("WEIGHT", "CONST", "CODE")
     for name, parts in (("RAM_BYTES", ram), ("FLASH_BYTES", flash)):

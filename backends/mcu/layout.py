@@ -157,6 +157,8 @@ class Table:
         kind: ``weights`` or ``constants``, as a footprint counts them.
         owner: The plan path it comes from.
         note: The comment above it.
+        align: What its size is a multiple of: a word, or the widest type of all tables. Compilers
+            and linkers order tables as they like, and none may be followed by a hole.
     """
 
     name: str
@@ -165,11 +167,17 @@ class Table:
     kind: str
     owner: str
     note: str
+    align: int = 1
 
     @property
     def bytes(self) -> int:
         """Its size."""
-        return self.type.bytes * int(self.values.size)
+        return -(-self.type.bytes * int(self.values.size) // self.align) * self.align
+
+    @property
+    def count(self) -> int:
+        """The number of elements, some zeros at the end included."""
+        return self.bytes // self.type.bytes
 
     @property
     def far(self) -> bool:

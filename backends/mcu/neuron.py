@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,21 +18,6 @@ from .network import Load, Start, Update, Write
 
 # What the loop of templates/mcu/stages/update.c.j2 calls its own variables.
 _LOCALS = frozenset({"s", "i", "channel", "place", "fired", "step"})
-
-
-def pruned(program: Program) -> Program:
-    """The list without operations that nothing reads, which a C compiler would warn of."""
-    needed = {*program.finals.values(), program.output}
-    for i in reversed(range(len(program.ops))):
-        if i in needed:
-            needed.update(program.ops[i].args)
-    order = sorted(needed)
-    moved = {old: new for new, old in enumerate(order)}
-    ops = tuple(
-        replace(program.ops[i], args=tuple(moved[j] for j in program.ops[i].args)) for i in order
-    )
-    finals = {name: moved[i] for name, i in program.finals.items()}
-    return replace(program, ops=ops, finals=finals, output=moved[program.output])
 
 
 @dataclass
@@ -105,7 +90,6 @@ def update(
         params: Where each parameter is found.
         sent: The member that takes what is sent, unless that is a state anyway.
     """
-    program = pruned(program)
     leaves = _Leaves(current, members, params, prefix)
     printed = render(program, c_dialect(prefix), leaves)
     writes = [
@@ -118,8 +102,7 @@ def update(
         plain = is_plain(program.ops[program.output])
         writes.append(Write(sent, printed.output, plain))
     size = int(np.prod(node.shape, dtype=np.int64))
-    used = {op.name for op in program.ops if op.kind == "param"}
-    planes = [p.each for n, p in params.items() if n in used and p.varies and p.each > 1]
+    planes = [p.each for p in params.values() if p.varies and p.each > 1]
     return Update(
         name=name,
         title=f"{quoted(node.name)}: {size} {node.model.name} neurons, one step each.",

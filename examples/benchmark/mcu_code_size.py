@@ -1,0 +1,281 @@
+"""Fit the code size model of the mcu target to the compiler that is installed.
+
+    python examples/benchmark/mcu_code_size.py [--networks N] [--write]
+
+Compiles the emitted C of random networks for every instruction set, takes each function's size from
+the object and the stack from an emulated core, fits bytes to the parts that `codesize` counts,
+and reports how far networks that were left out of a fit are from their estimate. ``--write``
+replaces backends/mcu/codetable.py. Takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+from scipy.optimize import nnls
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from qspinn.backends.mcu import BACKEND, codesize, toolchain  # noqa: E402
+from qspinn.backends.mcu.build import build  # noqa: E402
+from qspinn.backends.mcu.builds import Built  # noqa: E402
+from qspinn.backends.mcu.emulate import stack_bytes  # noqa: E402
+
+import network_formats  # noqa: E402
+import networks  # noqa: E402
+from mcu_builds import convolutional, events, mlp, recurrent  # noqa: E402
+from qspinn import neurons  # noqa: E402
+from qspinn.dynamics import Model  # noqa: E402
+from qspinn.fixed import Overflow, QFormat, Rounding  # noqa: E402
+from qspinn.ir import Array, Graph, Param, Shape, State  # noqa: E402
+from qspinn.plan import Plan  # noqa: E402
+from qspinn.signals import signals  # noqa: E402
+
+CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+SIZES = (8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 100, 128)
+FOLDS = 5
+RIDGE = 0.3
+SUMS = 0.3
+"""How much the sum over a network counts beside its functions."""
+STACK_MARGIN = 16
+"""Bytes added to the deepest stack seen: compilers differ in what they keep in registers."""
+
+
+class PlainFormats(network_formats.AnyFormats):
+    """What the default plan makes: 8-bit weights, 16-bit states, one rounding, uniform decays."""
+
+    def model(self) -> Model:
+        """Leaky neurons."""
+        return neurons.spiking(
+            synapse=self.pick(("", "new"), (2, 1)),
+            bias=self.chance(0.2),
+            reset=self.pick(neurons.RESETS, (4, 4, 1)),
+            compare=self.pick(neurons.COMPARES),
+            refractory=self.chance(0.1),
+        )
+
+    def rounding(self, what: str) -> Rounding:
+        """The cheapest."""
+        return Rounding.FLOOR
+
+    def broadcast(self, shape: Shape) -> Shape:
+        """Mostly one value for all."""
+        channel = (shape[0], *[1] * (len(shape) - 1))
+        return self.pick(((), channel, shape), (6, 2, 1))
+
+    def weights(self, shape: Shape, *, scale: bool = False) -> Param:
+        """Mostly 8 bits."""
+        fmt = QFormat(self.pick((2, 4, 8, 8, 8, 8, 16)), self.between(0, 6))
+        return Param(self.spread(shape, fmt), fmt)
+
+    def coefficient(self, places: Shape) -> Param:
+        """Mostly 12 fraction bits."""
+        if self.chance(0.2):
+            fmt = QFormat(4, 0, signed=False, leak=True)
+            return Param(self.rng.integers(1, 8, places), fmt, Rounding.FLOOR)
+        fmt = QFormat(13, 12, signed=False)
+        return Param(self.rng.integers(2000, 4097, places), fmt, Rounding.FLOOR)
+
+    def state(self, name: str, shape: Shape, size: float, point: int) -> State:
+        """Mostly 16 bits that saturate."""
+        if name in ("fired", "wait"):
+            return super().state(name, shape, size, point)
+        bits = self.pick((8, 16, 16, 16))
+        frac = bits - 3 - int(np.ceil(np.log2(size)))
+        frac = min(max(frac, point - 6), point + 2, 40)
+        zero = Param(np.zeros((), np.int64), QFormat(bits, frac))
+        return State(zero, QFormat(bits, frac), Rounding.FLOOR, Overflow.SATURATE)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One emitted function: its parts, its bytes in the object, and whose it is."""
+
+    parts: Counter[str]
+    size: int
+    network: int
+
+
+def corpus(count: int) -> list[tuple[Graph, Array]]:
+    """Networks with layers of usual sizes: plain ones most, Loihi's, any, and larger ones."""
+    networks.SIZES = SIZES
+    network_formats.FORMATS["plain"] = PlainFormats  # type: ignore[index]
+    networks.ODDS["plain"] = networks.Odds(delay=0.05, current_pool=0.05, scale=0.03, graded=0.02)
+    found: list[tuple[Graph, Array]] = []
+    seed = 10_000
+    while len(found) < count:
+        if len(found) % 6 == 5:
+            found.append(larger(len(found) // 6))
+            continue
+        profile = ("plain", "any", "plain", "loihi", "plain")[len(found) % 6]
+        graph, data = networks.random_network(seed, profile=profile)
+        seed += 1
+        if is_usual(graph):
+            found.append((graph, data))
+    return found
+
+
+def larger(nth: int) -> tuple[Graph, Array]:
+    """A network of a usual kind, larger than random ones, of other sizes than in the tests."""
+    rng = np.random.default_rng(nth)
+    if nth % 3 == 0:
+        side, channels = int(rng.choice((6, 8, 10, 14, 18, 20))), int(rng.choice((4, 6, 12, 24)))
+        graph = convolutional("conv", side, channels)
+    elif nth % 3 == 1:
+        sizes = rng.choice((14, 21, 36, 50, 96, 150, 300), int(rng.integers(2, 5)))
+        graph = mlp("mlp", (*sizes.tolist(), 9), int(rng.choice((2, 4, 8, 16))))
+    else:
+        graph = recurrent("recurrent", int(rng.integers(10, 60)), int(rng.integers(10, 90)))
+    return graph, events(graph, steps=6)
+
+
+def is_usual(graph: Graph) -> bool:
+    """Whether no signal is so small that a compiler does away with its loop."""
+    known = signals(graph).values()
+    return all(s.size >= 6 and min(s.shape[1:], default=2) >= 2 for s in known)
+
+
+def function_sizes(
+    files: tuple[tuple[str, bytes], ...], prefix: str, core: toolchain.Core, compiler: str = "clang"
+) -> dict[str, int]:
+    """The bytes of every function in the object, with what aligns the next."""
+    built = Built(files)
+    command = toolchain.zig(core)
+    if compiler == "gcc":
+        command = [toolchain.arm_gcc(), *core.gcc, "-O2", "-std=c99"]
+    toolchain.compile_([*command, "-c", f"{prefix}.c", "-o", "object.o"], built.folder)
+    elf = ELFFile(io.BytesIO((built.folder / "object.o").read_bytes()))
+    symbols = elf.get_section_by_name(".symtab").iter_symbols()
+    step = 2 if core.isa in ("armv6m", "rv32imc") else 4
+    return {
+        s.name: -(-s["st_size"] // step) * step
+        for s in symbols
+        if s["st_info"]["type"] == "STT_FUNC"
+    }
+
+
+def measure(
+    graphs: list[tuple[Graph, Array]], core: toolchain.Core, compiler: str
+) -> tuple[list[Seen], list[tuple[int, int]]]:
+    """Every function of every network, and (pressure, stack) of every network."""
+    seen: list[Seen] = []
+    stacks: list[tuple[int, int]] = []
+    device = next(d for d in BACKEND.devices.values() if d.core == core.name)
+    for i, (graph, data) in enumerate(graphs):
+        network = build(graph)
+        files = tuple(BACKEND.emit(graph, device, Plan({})).files.items())
+        sizes = function_sizes(files, network.prefix, core, compiler)
+        for name, parts in codesize.functions(network).items():
+            seen.append(Seen(parts, sizes[name], i))
+        if compiler == "clang":
+            deepest = stack_bytes(files, network, data[:1, :4], core)
+            stacks.append((codesize.pressure(network), deepest))
+    return seen, stacks
+
+
+def fit(seen: list[Seen], keys: list[str]) -> dict[str, float]:
+    """Bytes by part, none negative, that explain best how large functions and networks are.
+
+    An error counts relative to the network it is in, and once more in the sum over the network.
+    """
+    a = np.array([[s.parts[k] for k in keys] for s in seen], float)
+    y = np.array([s.size for s in seen], float)
+    owner = np.array([s.network for s in seen])
+    total = np.bincount(owner, y)
+    scale = total[total > 0].mean() / total[owner]
+    sums = np.array([a[owner == n].sum(0) / total[n] for n in np.flatnonzero(total)])
+    weight = SUMS * total[total > 0].mean()
+    a = np.vstack([a * scale[:, None], weight * sums, RIDGE * np.eye(len(keys))])
+    b = np.concatenate([y * scale, np.full(len(sums), weight), np.zeros(len(keys))])
+    weights, _ = nnls(a, b, maxiter=100 * len(keys))
+    return dict(zip(keys, weights.tolist(), strict=True))
+
+
+def errors(seen: list[Seen], keys: list[str]) -> np.ndarray:
+    """The relative error of each network's code, estimated by a fit without it."""
+    count = 1 + max(s.network for s in seen)
+    guessed, real = np.zeros(count), np.zeros(count)
+    for fold in range(FOLDS):
+        table = fit([s for s in seen if s.network // 6 % FOLDS != fold], keys)
+        for s in seen:
+            if s.network // 6 % FOLDS == fold:
+                guessed[s.network] += codesize.estimate(s.parts, table)
+                real[s.network] += s.size
+    return guessed / real - 1
+
+
+def stack_table(stacks: list[tuple[int, int]]) -> dict[str, float]:
+    """The upper bound, linear in the pressure, that is least on average."""
+    x, y = np.array(stacks, float).T
+    slopes = np.arange(0.0, 8.0, 0.25)
+    bases = np.array([(y - slope * x).max() for slope in slopes])
+    best = int((bases + slopes * x.mean()).argmin())
+    return {"base": float(np.ceil(bases[best])) + STACK_MARGIN, "value": float(slopes[best])}
+
+
+def text(code: dict[str, dict[str, float]], stack: dict[str, dict[str, float]]) -> str:
+    """The module backends/mcu/codetable.py."""
+    isas = list(code)
+    keys = sorted({k for table in code.values() for k in table})
+    lines = [
+        '"""Bytes of code and stack by part and instruction set; mcu_code_size.py fits them."""',
+        "", "from __future__ import annotations", "", f"ISAS = {tuple(isas)!r}", "",
+        "_CODE = {",
+    ]  # fmt: skip
+    for key in keys:
+        row = ", ".join(f"{code[isa].get(key, 0.0):.1f}" for isa in isas)
+        lines.append(f'    "{key}": ({row}),')
+    lines += [
+        "}",
+        "CODE = {isa: {part: row[i] for part, row in _CODE.items()} for i, isa in enumerate(ISAS)}",
+        "STACK = {",
+        *(f'    "{isa}": {{"base": {stack[isa]["base"]}, "value": {stack[isa]["value"]}}},'
+          for isa in stack),
+        "}",
+    ]  # fmt: skip
+    return "\n".join(lines).replace("'", '"') + "\n"
+
+
+def main() -> None:
+    """Measure, fit, report and perhaps write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=300)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    graphs = corpus(options.networks)
+    code, stack = {}, {}
+    for name, compiler in itertools.product(CORES, ("clang", "gcc")):
+        core = toolchain.CORES[name]
+        if compiler == "gcc" and not core.gcc:
+            continue
+        isa = core.isa if compiler == "clang" else f"{core.isa} gcc"
+        seen, stacks = measure(graphs, core, compiler)
+        keys = sorted({k for s in seen for k, v in s.parts.items() if v})
+        e = errors(seen, keys)
+        usual = e[np.isin(np.arange(len(e)) % 6, (0, 2, 4, 5))]
+        code[isa] = fit(seen, keys)
+        if stacks:
+            stack[isa] = stack_table(stacks)
+        line = (
+            f"{isa}: {len(seen)} functions of {len(e)} networks, {len(keys)} parts; "
+            f"mean error {e.mean():+.1%}, spread {e.std():.1%}, within 5 %: "
+            f"{(abs(e) < 0.05).mean():.0%}; usual ones: {usual.std():.1%}, "
+            f"{(abs(usual) < 0.05).mean():.0%}; stack {stack.get(isa)}"
+        )
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    if options.write:
+        (ROOT / "backends" / "mcu" / "codetable.py").write_text(text(code, stack))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The memory model against what compiler, linker and emulated cores report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qspinn.backends.mcu import BACKEND
+from qspinn.backends.mcu.build import build
+from qspinn.backends.mcu.emulate import linked, stack_bytes
+from qspinn.backends.mcu.toolchain import CORES
+
+from mcu_builds import (
+    chain,
+    compiles,
+    convolutional,
+    dense,
+    events,
+    files_of,
+    lif,
+    mlp,
+    recurrent,
+    run,
+    sections,
+    write,
+    zig_object,
+)
+from networks import random_network
+from qspinn.ir import Graph, Input
+from qspinn.memory import Device, Footprint, excesses
+
+CORES_TESTED = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+
+
+def cuba() -> Graph:
+    """Synaptic currents, several resets, 4-bit weights."""
+    rng = np.random.default_rng(11)
+    return chain(
+        "cuba", Input(name="x", shape=(40,)), dense(rng, "fc1", "x", 30, 40, 4),
+        lif("lif1", "fc1", 30, 60, synapse="new", bias=True),
+        dense(rng, "fc2", "lif1", 20, 30, 2), lif("lif2", "fc2", 20, 30, reset="value"),
+        dense(rng, "fc3", "lif2", 11, 20, 8, bias=True), lif("lif3", "fc3", 11, 60),
+        readout="first_spike",
+    )  # fmt: skip
+
+
+USUAL: Mapping[str, Callable[[], Graph]] = {
+    "mlp": lambda: mlp("mlp", (64, 32, 10)),
+    "large": lambda: mlp("large", (784, 128, 10)),
+    "deep": lambda: mlp("deep", (100, 64, 48, 24, 12), bits=16),
+    "packed": lambda: mlp("packed", (64, 40, 10), bits=4),
+    "cuba": cuba,
+    "recurrent": recurrent,
+    "conv": convolutional,
+    "wide conv": lambda: convolutional("wide", 16, 16),
+}
+
+
+def on(core: str) -> Device:
+    return next(d for d in BACKEND.devices.values() if d.core == core)
+
+
+def footprint_of(graph: Graph, core: str) -> Footprint:
+    return BACKEND.footprint(BACKEND.legalize(graph), on(core))
+
+
+def flash_data(footprint: Footprint) -> int:
+    return footprint.of("weights", "constants")
+
+
+@pytest.mark.needs("zig", "unicorn")
+@pytest.mark.parametrize("core", CORES_TESTED)
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_networks(name: str, core: str, tmp_path: Path) -> None:
+    """Constants to the byte, no variables, the struct by its own assertion, code within 5 %."""
+    graph = USUAL[name]()
+    network, predicted = write(tmp_path, graph), footprint_of(graph, core)
+    real = sections(zig_object(tmp_path, CORES[core], network.prefix))
+    assert real["rodata"] == flash_data(predicted)
+    assert real["data"] == real["bss"] == 0
+    assert predicted.of("state") == network.struct.bytes
+    assert abs(predicted.of("code") / real["text"] - 1) < 0.05, f"{real['text']} B"
+
+
+@pytest.mark.needs("zig", "unicorn")
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
+def test_random_networks(core: str, tmp_path: Path) -> None:
+    """Constants to the byte; code of invented models in odd formats is only roughly known."""
+    errors = []
+    for seed in range(700, 712):
+        graph, _ = random_network(seed)
+        network, predicted = write(tmp_path, graph), footprint_of(graph, core)
+        real = sections(zig_object(tmp_path, CORES[core], network.prefix))
+        # A table no larger than a register may become code.
+        tiny = sum(table.bytes for table in network.tables if table.bytes <= 4)
+        assert 0 <= flash_data(predicted) - real["rodata"] <= tiny, f"network {seed}"
+        errors.append(abs(predicted.of("code") / real["text"] - 1))
+    assert np.median(errors) < 0.07
+    assert max(errors) < 0.35
+
+
+@pytest.mark.needs("zig", "unicorn")
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
+def test_the_linked_image_holds_nothing_else(core: str) -> None:
+    graph = convolutional()
+    elf = elf_of_bytes(linked(files_of(graph), build(graph).prefix, CORES[core]))
+    kept = {s.name: s["sh_size"] for s in elf.iter_sections() if s["sh_flags"] & 2}
+    rodata = sum(size for name, size in kept.items() if name.startswith(".rodata"))
+    assert rodata == flash_data(footprint_of(graph, core))
+    assert not {".data", ".bss"} & kept.keys()
+
+
+def elf_of_bytes(content: bytes) -> Any:
+    from elftools.elf.elffile import ELFFile
+
+    return ELFFile(io.BytesIO(content))
+
+
+@pytest.mark.needs("zig", "unicorn")
+@pytest.mark.parametrize("core", CORES_TESTED)
+def test_the_stack_stays_within_its_bound(core: str) -> None:
+    for name in ("mlp", "cuba", "recurrent", "conv"):
+        graph = USUAL[name]()
+        network = build(graph)
+        used = stack_bytes(files_of(graph), network, events(graph, batch=1, steps=4), CORES[core])
+        assert 0 < used <= footprint_of(graph, core).of("stack"), name
+
+
+@pytest.mark.needs("arm-gcc", "zig", "unicorn")
+def test_the_stack_of_gcc_stays_within_the_bound(tmp_path: Path) -> None:
+    """The frames of a step and its deepest stage, as -fstack-usage has them."""
+    for name in ("mlp", "cuba", "recurrent", "conv"):
+        graph = USUAL[name]()
+        prefix = write(tmp_path, graph).prefix
+        command = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-O2", "-fstack-usage")
+        compiles(tmp_path, *command, "-c", f"{prefix}.c")
+        rows = (tmp_path / f"{prefix}.su").read_text().splitlines()
+        frames = {row.split("\t")[0].split(":")[-1]: int(row.split("\t")[1]) for row in rows}
+        step = frames.pop(f"{prefix}_step")
+        assert step + max(frames.values()) <= footprint_of(graph, "cortex-m4").of("stack")
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("name", USUAL)
+def test_sizeof_on_the_host(name: str, tmp_path: Path) -> None:
+    graph = USUAL[name]()
+    network = write(tmp_path, graph)
+    p = network.prefix
+    (tmp_path / "size.c").write_text(
+        f'#include <stddef.h>\n#include <stdio.h>\n#include "{p}.h"\nint main(void) {{\n'
+        + "".join(
+            f'printf("%u\\n", (unsigned)offsetof({p}_state_t, {m.name}));\n'
+            for m in network.struct.members
+        )
+        + "return 0; }\n"
+    )
+    compiles(tmp_path, "gcc", "-std=c99", "size.c", "-o", "size")
+    offsets = [int(line) for line in run(tmp_path, str(tmp_path / "size")).said.split()]
+    assert offsets == [network.struct.offset(m.name) for m in network.struct.members]
+    assert network.struct.dtype().itemsize == network.struct.bytes
+
+
+def test_lines_name_what_they_are() -> None:
+    lines = footprint_of(cuba(), "cortex-m4").lines
+    named = {(line.kind, line.owner): line.bytes for line in lines}
+    assert named["weights", "fc1.weight"] == 40 * 15
+    assert named["weights", "fc2.weight"] == 152, "30 * 5, and the rest of a word"
+    assert named["constants", "fc3.bias"] == 12
+    assert named["state", "lif1.u"] == named["state", "lif1.v"] == 60
+    assert named["input buffer", ""] == 40
+    assert named["state", "sums"] == 60
+    assert {line.region for line in lines} == {"ram", "flash"}
+
+
+def test_a_small_part_is_too_small() -> None:
+    part = BACKEND.devices["stm32f030x4"]
+    found = excesses(BACKEND.footprint(USUAL["large"](), part), part.regions)
+    assert [e.region for e in found] == ["flash"]
+    assert found[0].lines[0].owner == "fc1.weight"
+
+
+def test_the_default_device_is_a_cortex_m4() -> None:
+    graph = mlp()
+    generic = BACKEND.footprint(graph, BACKEND.devices[BACKEND.default_device])
+    assert generic == footprint_of(graph, "cortex-m4")
