@@ -169,9 +169,9 @@ def agrees(graph: Graph, data: Array, executor: str) -> None:
     assert np.array_equal(found.winners, decisions)
 
 
-def write(folder: Path, graph: Graph, **options: str) -> Network:
+def write(folder: Path, graph: Graph, device: str = "generic") -> Network:
     """The emitted files in ``folder``."""
-    for name, content in emitted(graph, **options).files.items():
+    for name, content in emitted(graph, device).files.items():
         (folder / name).write_bytes(content)
     return build(graph)
 
