@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from qspinn.ir import Neuron
-from qspinn.printer import c_dialect, c_type, render
+from qspinn.printer import Printed, c_dialect, c_type, render
 from qspinn.program import Program, TypedOp
 
 from .layout import CType, Member
@@ -92,15 +92,10 @@ def update(
     """
     leaves = _Leaves(current, members, params, prefix)
     printed = render(program, c_dialect(prefix), leaves)
-    writes = [
-        Write(members[state], code, is_plain(program.ops[program.finals[state]]))
-        for state, code in printed.finals.items()
-        if code != leaves.known.get(f"state {state}")
-    ]
+    writes = list(_kept(program, printed, leaves, members))
     mask = sent.name if sent is not None and program.sends == "spike" else ""
     if sent is not None and not mask:
-        plain = is_plain(program.ops[program.output])
-        writes.append(Write(sent, printed.output, plain))
+        writes.append(Write(sent, printed.output, is_plain(program.ops[program.output])))
     size = int(np.prod(node.shape, dtype=np.int64))
     planes = [p.each for p in params.values() if p.varies and p.each > 1]
     return Update(
@@ -115,3 +110,12 @@ def update(
         mask=mask,
         sent=printed.output,
     )
+
+
+def _kept(
+    program: Program, printed: Printed, leaves: _Leaves, members: Mapping[str, Member]
+) -> Iterator[Write]:
+    """The states that a step changes."""
+    for state, code in printed.finals.items():
+        if code != leaves.known.get(f"state {state}"):
+            yield Write(members[state], code, is_plain(program.ops[program.finals[state]]))
