@@ -19,6 +19,7 @@ CAPABILITIES = Capabilities(
         "a parameter that is equal for all neurons, or all of a channel, is stored once",
         "a rounding that is not floor costs 5 to 16 instructions, stochastic rounding 16 to 27",
         "any model of the thirteen operations; no product needs more than 32-bit multiplication",
+        "memory sizes of parts: mcu/devices.py says which were checked; --budget sets your own",
     ),
 )
 
