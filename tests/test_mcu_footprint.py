@@ -109,7 +109,7 @@ def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
 @pytest.mark.needs("zig", "unicorn")
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
 def test_random_networks(core: str, tmp_path: Path) -> None:
-    """Constants to the byte; code of invented models in odd formats is only roughly known."""
+    """Constants to the byte; of code, even with invented models, most networks within 5 %."""
     errors = []
     for seed in range(700, 708):
         graph, _ = random_network(seed)
@@ -119,7 +119,7 @@ def test_random_networks(core: str, tmp_path: Path) -> None:
         tiny = sum(table.bytes for table in network.tables if table.bytes <= 4)
         assert 0 <= flash_data(predicted) - real["rodata"] <= tiny, f"network {seed}"
         errors.append(abs(predicted.of("code") / real["text"] - 1))
-    assert np.median(errors) < 0.07
+    assert np.median(errors) < 0.05
     assert max(errors) < 0.35
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from qspinn.errors import LegalizeError
 from qspinn.ir import CONNECTIONS, Delay, Flatten, Graph, Input, Neuron, Node, Output
 from qspinn.signals import signals
+from qspinn.verify import STARTS
 
 from .layers import Layer, connections, layers, stock_form
 from .reasons import Reasons, Unfit
@@ -15,8 +16,6 @@ from .relays import owned, relayed
 from .retime import retimed
 from .synapses import way
 from .table import ACTIVATION
-
-STARTS = ("skewed", "cold")
 
 
 def legalize(

@@ -25,15 +25,12 @@ from qspinn.planning import (
 )
 from qspinn.signals import signals
 
+from .table import ACTIVATION, DECAY, MANTISSA, MOST_BIAS_EXPONENT
+
 CURRENT = QFormat(24, 6, True, -(2**23) + 1, 2**23)
 MEMBRANE = QFormat(24, 6, True, -(2**23) + 1, 2**23 - 1)
-DECAY = QFormat(13, 12, signed=False)
 THRESHOLD = QFormat(17, 0, signed=False)
-MANTISSA = 4095
 WEIGHT = QFormat(8, -1)
-ACTIVATION = 32767
-"""The largest summed input of a neuron in a step that the 16-bit activation holds."""
-_BIAS_EXPONENT = 7
 _MOST_EXPONENT = 6
 _GIVEN_UP = 1
 _SAFE = 1.0 - 2.0**-10
@@ -103,7 +100,7 @@ def _most(graph: Graph, node: Neuron, calibration: Calibration) -> float:
         found = (c.params().get("bias") for c in connections_of(graph, node))
         biases += [bias for bias in found if bias is not None]
     largest = sum(float(np.abs(bias.values).max()) for bias in biases)
-    limit = MANTISSA * 2.0**_BIAS_EXPONENT * MEMBRANE.unit
+    limit = MANTISSA * 2.0**MOST_BIAS_EXPONENT * MEMBRANE.unit
     return min(
         THRESHOLD.range.hi / held if held else np.inf, limit / largest if largest else np.inf
     )
@@ -167,7 +164,7 @@ def _bias(values: FloatArray, factor: FloatArray) -> QFormat:
     """Mantissa and exponent at the membrane's point: the smallest exponent that fits."""
     reach = float(np.abs(values).max()) * float(factor.max()) * 64.0
     exp = max(0, int(np.ceil(np.log2(max(reach, 1e-9) / MANTISSA))))
-    return QFormat(13, 6 - min(exp, _BIAS_EXPONENT), True, -MANTISSA, MANTISSA)
+    return QFormat(13, 6 - min(exp, MOST_BIAS_EXPONENT), True, -MANTISSA, MANTISSA)
 
 
 def _neurons(node: Neuron, factor: FloatArray, entries: dict[str, Entry]) -> None:
