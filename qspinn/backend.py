@@ -10,11 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from qspinn.calibrate import Calibration
 from qspinn.capabilities import Capabilities
+from qspinn.choice import Choices
+from qspinn.choosing import require_choices
 from qspinn.errors import BackendError, QspinnError
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
-from qspinn.plan import Plan
+from qspinn.plan import Entry, Plan
+from qspinn.planning import in_graph_order
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,16 @@ class Backend(Protocol):
     executors: tuple[str, ...]
     """The ways to run an artifact, the default first: ``host``, ``cortex-m4``, ``lava``..."""
 
-    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
-        """Default formats for every path of a canonical float graph, following what is given."""
+    def plan(
+        self, graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
+    ) -> Plan:
+        """The part of a canonical float graph's plan that belongs to one node.
+
+        Of a Neuron node its formats and scale, and the formats of the connections that feed it; of
+        an Input node what is said of the input; of others nothing. It follows ``choices``, then
+        the target's defaults, both in the light of what is ``given`` already, and depends on no
+        choice of another layer's paths.
+        """
 
     def legalize(
         self,
@@ -75,6 +86,39 @@ class Backend(Protocol):
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build and run the emitted files in ``folder``, aligned to the reference's steps."""
+
+
+def default_plan(
+    backend: Backend,
+    graph: Graph,
+    calibration: Calibration,
+    given: Plan | None = None,
+    choices: Choices | None = None,
+) -> Plan:
+    """The target's plan for every path of a canonical float graph.
+
+    Args:
+        backend: The target.
+        graph: The graph.
+        calibration: What it does on data.
+        given: What is settled already: the rest follows it.
+        choices: What is asked beside the target's defaults.
+
+    Raises:
+        PlanError: A choice names something the graph has not, or the target cannot do.
+    """
+    given, choices = given or Plan({}), choices or {}
+    require_choices(backend.capabilities, graph, choices)
+    parts = [backend.plan(graph, node, calibration, given, choices) for node in graph.nodes]
+    entries: dict[str, Entry] = {}
+    for part in parts:
+        entries.update(part.entries)
+    return Plan(
+        in_graph_order(entries, graph),
+        {path: factor for part in parts for path, factor in part.scales.items()},
+        {name: word for part in parts for name, word in part.options.items()},
+        {path: kept for part in parts for path, kept in part.active.items()},
+    )
 
 
 def backends() -> dict[str, Backend]:

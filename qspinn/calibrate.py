@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from qspinn.fixed import FloatArray
 from qspinn.interp import run
 from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
 
 _BATCH = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """Observed ranges of a float graph, in real units before scaling.
+    """Observed ranges of a float graph, in real units before scaling; compared by identity.
 
     Attributes:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
@@ -23,6 +24,8 @@ class Calibration:
         input_range: The smallest and the largest value that entered.
         rates: Events per step and element of what each connection read.
         inputs: What each connection read, (observations, features), to weigh errors by.
+        activity: By input node the mean magnitude that each of its elements received in a step,
+            over all data.
         steps: The number of steps a sample lasts; None without data.
         method: How scales follow: ``max``, ``percentile`` or ``error`` (see `planning`).
         group: What shares a scale: ``layer``, or ``channel`` (also a neuron of a linear layer).
@@ -33,6 +36,7 @@ class Calibration:
     input_range: tuple[float, float] = (0.0, 1.0)
     rates: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    activity: Mapping[str, FloatArray] = field(default_factory=dict)
     steps: int | None = None
     method: str = "error"
     group: str = "layer"
@@ -79,5 +83,22 @@ def observe(
         input_range=(float(data.min(initial=0.0)), float(data.max(initial=0.0))),
         rates={name: float((x != 0).mean()) for name, x in inputs.items()},
         inputs=inputs,
+        activity={graph.input.path: activity_of(graph, [data])},
         steps=int(data.shape[1]),
     )
+
+
+def activity_of(graph: Graph, batches: Iterable[Array]) -> FloatArray:
+    """The mean magnitude each element of the input received in a step; zeros without data.
+
+    Args:
+        graph: The graph the data enter.
+        batches: Data as for `observe`; more of them than it runs on make rare inputs known.
+    """
+    total, steps = np.zeros(graph.input.shape), 0
+    for data in batches:
+        for first in range(0, len(data), _BATCH):
+            some = data[first : first + _BATCH]
+            total += np.abs(some).sum((0, 1))
+            steps += some.shape[0] * some.shape[1]
+    return total / max(steps, 1)

@@ -12,19 +12,34 @@ class Capabilities:
     """The formats, roundings and structures of a target.
 
     Attributes:
-        weight_bits: Widths a weight may have.
+        weight_bits: Widths a weight may have; what a width takes in memory is the target's matter.
+        weight_forms: Other formats of weights: ``binary``, ``ternary``.
         state_bits: Widths a state may have.
-        decay_formats: Formats of a decay coefficient: ``fixed`` or ``leak``.
-        state_roundings: Roundings available at run time.
+        bias_bits: Widths a connection's bias and other constants in the membrane's units may have;
+            empty: fixed.
+        threshold_bits: Widths of a threshold; empty: fixed.
+        decay_forms: Formats of a decay coefficient: ``fixed`` or ``leak``.
+        decay_bits: Fraction bits of a fixed decay.
+        constant_roundings: Roundings of constants, which happen offline.
+        state_roundings: Roundings of states and of decays' products, at run time.
+        scale_methods: How scales are chosen, as in `planning.METHODS`.
         scale_groups: ``layer``, ``channel`` or ``neuron``, coarsest first.
+        drops_inputs: Whether a plan's ``input.active`` saves memory.
         synapse_steps: Steps that one stage of synapses takes.
         notes: What a person should know, line by line.
     """
 
     weight_bits: tuple[int, ...]
     state_bits: tuple[int, ...]
-    decay_formats: tuple[str, ...]
+    decay_forms: tuple[str, ...]
+    decay_bits: tuple[int, ...]
     state_roundings: tuple[Rounding, ...]
     scale_groups: tuple[str, ...]
+    weight_forms: tuple[str, ...] = ()
+    bias_bits: tuple[int, ...] = ()
+    threshold_bits: tuple[int, ...] = ()
+    constant_roundings: tuple[Rounding, ...] = tuple(Rounding)
+    scale_methods: tuple[str, ...] = ("max", "percentile", "error")
+    drops_inputs: bool = False
     synapse_steps: int = 0
     notes: tuple[str, ...] = field(default=())

@@ -81,6 +81,7 @@ _FORMAT = re.compile(
     r"(?P<sign>[su])(?P<bits>\d+)f(?P<frac>-?\d+)(\[(?P<lo>-?\d+),(?P<hi>-?\d+)\])?", re.ASCII
 )
 _LEAK = re.compile(r"leak(?P<bits>\d+)", re.ASCII)
+_BINARY = re.compile(r"b1f(?P<frac>-?\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,10 @@ class QFormat:
     """Two's-complement fixed point: real value = integer * 2**-frac.
 
     ``frac`` may be negative (a weight exponent) or exceed ``bits`` (a small decay). A state may
-    carry a range narrower than its bits. A ``leak`` format stores k and means 1 - 2**-k.
-    Prints as ``s8f6``, ``s24f6[-8388607,8388607]`` or ``leak4``; :meth:`parse` is the inverse.
+    carry a range narrower than its bits. A ``leak`` format stores k and means 1 - 2**-k. A
+    ``binary`` format, of weights, stores -1 and 1; 0 only stands for a weight that was dropped.
+    Prints as ``s8f6``, ``s24f6[-8388607,8388607]``, ``leak4`` or ``b1f0``; :meth:`parse` is the
+    inverse.
     """
 
     bits: int
@@ -98,6 +101,7 @@ class QFormat:
     lo: int | None = None
     hi: int | None = None
     leak: bool = False
+    binary: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 32:
@@ -107,6 +111,9 @@ class QFormat:
         # A leak's k is a shift count: never negative, and below the width of a machine word.
         if self.leak and (self.bits > 5 or self.signed or self.frac):
             raise PlanError(f"a leak format is an unsigned count of 1 to 5 bits, not {self.bits}")
+        plain = self.signed and not self.leak and self.lo is None is self.hi
+        if self.binary and (self.bits > 1 or not plain):
+            raise PlanError("a binary format has 1 bit, a sign and no range of its own")
         full = self._full
         lo, hi = self.lo, self.hi
         if (lo is None) != (hi is None):
@@ -117,6 +124,8 @@ class QFormat:
 
     @property
     def _full(self) -> Interval:
+        if self.binary:
+            return Interval(-1, 1)
         span = 1 << self.bits
         return Interval(-span // 2, span // 2 - 1) if self.signed else Interval(0, span - 1)
 
@@ -135,6 +144,8 @@ class QFormat:
     def __str__(self) -> str:
         if self.leak:
             return f"leak{self.bits}"
+        if self.binary:
+            return f"b1f{self.frac}"
         span = f"[{self.lo},{self.hi}]" if self.lo is not None else ""
         return f"{'s' if self.signed else 'u'}{self.bits}f{self.frac}{span}"
 
@@ -147,9 +158,11 @@ class QFormat:
         """
         if match := _LEAK.fullmatch(text):
             return cls(int(match["bits"]), 0, signed=False, leak=True)
+        if match := _BINARY.fullmatch(text):
+            return cls(1, int(match["frac"]), binary=True)
         match = _FORMAT.fullmatch(text)
         if match is None:
-            raise PlanError(f"{text!r} is not a format", hint="write s8f6, u12f12 or leak4")
+            raise PlanError(f"{text!r} is not a format", hint="write s8f6, u12f12, leak4 or b1f0")
         lo, hi = (int(match[k]) if match[k] is not None else None for k in ("lo", "hi"))
         return cls(int(match["bits"]), int(match["frac"]), match["sign"] == "s", lo, hi)
 
@@ -238,6 +251,9 @@ def to_int(
 ) -> IntArray:
     """Quantize real values; with ``Overflow.ERROR``, raise rather than clip what does not fit.
 
+    A binary format takes the sign, and 1 for 0; with stochastic rounding x becomes 1 with the
+    probability (1 + x) / 2.
+
     Raises:
         QuantizeError: A value is not finite, or lies outside the format.
     """
@@ -246,6 +262,8 @@ def to_int(
         raise QuantizeError(f"{np.count_nonzero(~np.isfinite(real))} values are not finite")
     if fmt.leak:
         return _leak_to_int(real, fmt)
+    if fmt.binary:
+        return _binary_to_int(np.ldexp(real, fmt.frac), rounding, key)
     # Scaling by a power of two is exact, so rounding makes the only error.
     with np.errstate(over="ignore"):  # infinity lies outside every format
         scaled = round_real(np.ldexp(real, fmt.frac), rounding, key)
@@ -260,6 +278,15 @@ def to_int(
     if overflow is Overflow.WRAP:
         raise QuantizeError("a constant cannot wrap", hint="use saturate or error")
     return np.clip(scaled, lo, hi).astype(np.int64)
+
+
+def _binary_to_int(scaled: FloatArray, rounding: Rounding, key: int) -> IntArray:
+    if rounding is Rounding.STOCHASTIC:
+        up = round_real(np.clip((scaled + 1.0) / 2.0, 0.0, 1.0), rounding, key) > 0
+    else:
+        up = scaled >= 0
+    signs: IntArray = np.where(up, 1, -1).astype(np.int64)
+    return signs
 
 
 def _leak_to_int(real: FloatArray, fmt: QFormat) -> IntArray:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from qspinn import __version__, datasets
-from qspinn.backend import Backend
+from qspinn.backend import Backend, default_plan
 from qspinn.calibrate import Calibration, observe
+from qspinn.choice import Choices
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError
 from qspinn.evaluate import Comparison, chunks
@@ -168,10 +169,12 @@ def _raster_peak(dataset: datasets.Dataset) -> int:
     return int(np.bincount(where.reshape(-1), weights=c).max(initial=1))
 
 
-def plan_for(job: Job, backend: Backend, given: Plan | None = None) -> Plan:
-    """The target's default plan for this job, under what the user's plan says."""
+def plan_for(
+    job: Job, backend: Backend, given: Plan | None = None, choices: Choices | None = None
+) -> Plan:
+    """The target's plan for this job: the user's lines, then the choices, then its defaults."""
     given = given or Plan({})
-    default = backend.plan(job.graph, job.calibration, given)
+    default = default_plan(backend, job.graph, job.calibration, given, choices)
     plan = complete(given, default)
     return replace(plan, options={**plan.options, **job.encoder.options()})
 
@@ -182,10 +185,12 @@ def save(
     folder: Path,
     comparison: Comparison | None,
     budget: Mapping[str, int],
+    pages: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the artifact, its graph, its plan and the manifest to ``folder``."""
+    """Write the artifact, its graph, its plan, other pages and the manifest to ``folder``."""
     files = {
         **compiled.artifact.files,
+        **(pages or {}),
         GRAPH: dump(compiled.lowered.final),
         PLAN: compiled.lowered.plan.text().encode(),
     }

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from math import prod
 
 from qspinn.errors import GateError, PlanError
-from qspinn.ir import CONNECTIONS, Delay, Graph, Neuron, Param
+from qspinn.fixed import IntArray
+from qspinn.ir import CONNECTIONS, Delay, Graph, Input, Linear, Neuron, Param
+from qspinn.planning import linear_readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +152,30 @@ def parse_budget(text: str) -> dict[str, int]:
     return budget
 
 
-def float_bytes(graph: Graph) -> int:
+def float_bytes(graph: Graph, active: Mapping[str, IntArray] | None = None) -> int:
     """The baseline of every ratio: each stored parameter and state variable in 4 bytes.
 
     Counted on the same graph: delay lines included, and a uniform neuron parameter left out on
     both sides, since it is part of the code.
+
+    Args:
+        graph: The float graph.
+        active: As in a plan, the inputs kept: weights of others are left out, too, which shows
+            what quantization saves beside what dropping them does. By default all count.
     """
+    kept = {
+        reader.name: indices.size
+        for node in graph.of_type(Input)
+        if (indices := (active or {}).get(node.path)) is not None
+        for reader in linear_readers(graph, node)
+    }
     total = 0
     for node in graph.nodes:
         if isinstance(node, CONNECTIONS):
             total += sum(p.values.size for p in node.params().values())
+            if isinstance(node, Linear) and node.name in kept:
+                outs, ins = node.weight.values.shape
+                total -= outs * (ins - kept[node.name])
         elif isinstance(node, Delay):
             total += node.steps * prod(node.shape)
         elif isinstance(node, Neuron):

@@ -131,4 +131,5 @@ def complete(given: Plan, default: Plan) -> Plan:
     }
     scales = {**default.scales, **given.scales}
     options = {**default.options, **given.options}
-    return Plan({**default.entries, **entries}, scales, options)
+    active = {**default.active, **given.active}
+    return Plan({**default.entries, **entries}, scales, options, active)

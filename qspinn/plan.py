@@ -3,7 +3,8 @@
 A line is ``path  format  rounding  overflow  role``. Paths name nodes of the canonical graph:
 ``fc1.weight``, ``lif1.v``, ``lif1.threshold``, ``lif1.decay``. ``lif1.scale`` holds the positive
 factors that multiply everything in the scale group of those neurons before formats apply; one
-number, or one for each channel or neuron, stored exactly.
+number, or one for each channel or neuron, stored exactly. ``input.active`` names the inputs that
+are listened to, as indices and ranges; without such a line all are.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from qspinn.errors import PlanError
-from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
+from qspinn.fixed import FloatArray, IntArray, Overflow, QFormat, Rounding
 
 ROLES = ("free", "fixed", "shared", "derived")
 HEAD = "# qspinn plan 1"
+_MOST_INPUTS = 1 << 24
 OPTIONS = ("encode", "steps", "gain", "seed")
 
 
@@ -47,11 +49,14 @@ class Plan:
         scales: Factors by neuron node; shape () or (channels,) or the layer's shape, flat.
         options: ``encode``, ``steps``, ``gain``, ``seed``; ``assume.<node>``: the observed peak of
             a summed input whose range could not be proved; words only.
+        active: By input node the flat indices of the inputs kept, ascending; events at others are
+            ignored. An input that is not named keeps all.
     """
 
     entries: Mapping[str, Entry]
     scales: Mapping[str, FloatArray] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    active: Mapping[str, IntArray] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Entry:
         try:
@@ -97,6 +102,11 @@ class Plan:
         for node, factors in self.scales.items():
             numbers = " ".join(repr(float(x)) for x in np.ravel(factors))
             owners.setdefault(node, []).insert(0, f"{node + '.scale':<{width + 6}} {numbers}")
+        inputs = {
+            node: [f"{node + '.active':<{width + 6}} {_ranges(kept)}", *owners.pop(node, [])]
+            for node, kept in self.active.items()
+        }
+        owners = {**inputs, **owners}
         for rows in owners.values():
             lines += ["", *rows]
         return "\n".join(lines) + "\n"
@@ -117,6 +127,7 @@ def parse(text: str) -> Plan:
     entries: dict[str, Entry] = {}
     scales: dict[str, FloatArray] = {}
     options: dict[str, str] = {}
+    active: dict[str, IntArray] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line, _, note = raw.partition("#")
         words = line.split()
@@ -126,13 +137,15 @@ def parse(text: str) -> Plan:
             if words[0] == "option":
                 key, _, value = line.partition("option")[2].partition("=")
                 options[_option(key.strip())] = value.strip()
+            elif words[0].endswith(".active"):
+                active[words[0][: -len(".active")]] = _indices(words[1:])
             elif words[0].endswith(".scale"):
                 scales[words[0][: -len(".scale")]] = _factors(words[1:])
             else:
                 entries[words[0]] = _entry(words[1:], note.strip())
         except (ValueError, IndexError, PlanError) as error:
             raise PlanError(f"line {number}: {raw.strip()!r}: {error}") from error
-    return Plan(entries, scales, options)
+    return Plan(entries, scales, options, active)
 
 
 def _option(key: str) -> str:
@@ -146,6 +159,30 @@ def _factors(words: list[str]) -> FloatArray:
     if not factors.size or not (np.isfinite(factors).all() and (factors > 0).all()):
         raise PlanError("a scale is a positive number")
     return factors[0].reshape(()) if factors.size == 1 else factors
+
+
+def _ranges(kept: IntArray) -> str:
+    """Ascending indices as ``13-15 20``; ``none`` where there are none."""
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1) if kept.size else []
+    words = (f"{run[0]}-{run[-1]}" if run.size > 1 else f"{run[0]}" for run in runs)
+    return " ".join(words) or "none"
+
+
+def _indices(words: list[str]) -> IntArray:
+    if not words:
+        raise PlanError("needs indices and ranges, such as 13-15 20, or none")
+    if words == ["none"]:
+        return np.zeros(0, np.int64)
+    found: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        run = range(int(first), int(last if dash else first) + 1)
+        if not run or (found and run[0] <= found[-1]):
+            raise PlanError("indices and ranges ascend", hint="write 13-15 20 22-40")
+        if run[-1] >= _MOST_INPUTS:
+            raise PlanError(f"an index lies below {_MOST_INPUTS}, not at {run[-1]}")
+        found.extend(run)
+    return np.array(found, np.int64)
 
 
 def _entry(words: list[str], note: str) -> Entry:

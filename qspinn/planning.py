@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from qspinn.calibrate import Calibration
-from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
-from qspinn.ir import Array, Graph, Linear, Neuron, Node, Output
-from qspinn.plan import Entry
+from qspinn.choice import Choice, Choices
+from qspinn.errors import PlanError, located
+from qspinn.fixed import FloatArray, IntArray, Overflow, QFormat, Rounding, round_real
+from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node, Output
+from qspinn.plan import Entry, Plan
 from qspinn.program import Program
 from qspinn.readout import output_neuron
 
@@ -19,12 +22,19 @@ GROUPS = ("layer", "channel")
 
 _PERCENTILE = 99.9
 _CLIPS = np.linspace(1.0, 0.5, 26)
+_LOWER = 0.5 * 2.0 ** (-np.arange(1, 41) / 8.0)
+"""Where formats narrower than 8 bits may clip, too: two values lie near the mean magnitude."""
+_FEW = 127
 _MOVES = np.arange(-12, 16)
+_DEEPEST = 7
 _WEAKEST = 16.0
 _FAR = 8.0
 """A threshold that many times above the largest potential seen is out of reach."""
 
-FormatOf = Callable[[Node], QFormat]
+EntryOf = Callable[[Node], Entry]
+BINARY = QFormat(1, 0, binary=True)
+TERNARY = QFormat(2, 0, True, -1, 1)
+FORMS: Mapping[str, QFormat] = {"binary": BINARY, "ternary": TERNARY}
 
 
 def connections_of(graph: Graph, neuron: Neuron) -> tuple[Node, ...]:
@@ -40,7 +50,7 @@ def weight(connection: Node) -> Array:
 
 
 def choose_scale(
-    graph: Graph, neuron: Neuron, calibration: Calibration, format_of: FormatOf
+    graph: Graph, neuron: Neuron, calibration: Calibration, entry_of: EntryOf
 ) -> FloatArray:
     """The factor that makes the weights fill their format.
 
@@ -48,10 +58,11 @@ def choose_scale(
         graph: A canonical float graph.
         neuron: The node whose connections share the factor.
         calibration: What the connections read, and its ``method``: ``max`` (nothing clips),
-            ``percentile`` (99.9 % of the weights fit) or ``error`` (of 26 clipping points the one
-            whose input current differs least on the calibration data, in the mean square). Its
-            ``group`` is ``layer`` or ``channel``: a factor for each output channel or neuron.
-        format_of: The weights' format of each connection.
+            ``percentile`` (99.9 % of the weights fit) or ``error`` (of 26 clipping points, or 66
+            below 8 bits, the one whose input current differs least on the calibration data, in
+            the mean square). Its ``group`` is ``layer`` or ``channel``: a factor for each output
+            channel or neuron.
+        entry_of: The weights' format and rounding of each connection.
 
     With several connections the smallest range counts: wider ones get an exponent of their own.
     Membranes that are compared across neurons keep one common factor.
@@ -69,8 +80,9 @@ def choose_scale(
         limits = np.maximum(limits, limits.max() / _WEAKEST)
     else:
         limits = np.array([reach[chosen]])
-    fmt = format_of(connection)
-    clip = _clip(connection, rows[chosen], limits, calibration, top_of(fmt))
+    entry = entry_of(connection)
+    fmt = entry.fmt
+    clip = _clip(connection, rows[chosen], limits, calibration, entry)
     factors: FloatArray = top_of(fmt) * fmt.unit / (limits * clip)
     return factors[0].reshape(()) if factors.size == 1 else factors
 
@@ -94,36 +106,155 @@ def _compared(graph: Graph, neuron: Neuron) -> bool:
 
 
 def _clip(
-    connection: Node, rows: Array, limits: Array, calibration: Calibration, top: int
+    connection: Node, rows: Array, limits: Array, calibration: Calibration, entry: Entry
 ) -> float:
     if calibration.method == "max":
         return 1.0
     if calibration.method == "percentile":
         return float(min(1.0, np.percentile(np.abs(rows) / limits[:, None], _PERCENTILE)))
-    seen = calibration.inputs.get(connection.name)
-    errors = [_error(connection, rows, limits * c, seen, top) for c in _CLIPS]
-    return float(_CLIPS[int(np.argmin(errors))])
+    clips = np.concatenate([_CLIPS, _LOWER]) if top_of(entry.fmt) < _FEW else _CLIPS
+    return float(clips[_least(connection, tuple(limits), entry, calibration, tuple(clips))])
 
 
-def _error(connection: Node, rows: Array, limits: Array, seen: Array | None, top: int) -> float:
-    factor = (top / limits)[:, None]
-    wrong = np.clip(np.rint(rows * factor), -top - 1, top) / factor - rows
+@lru_cache(maxsize=512)
+def _least(
+    connection: Node,
+    limits: tuple[float, ...],
+    entry: Entry,
+    calibration: Calibration,
+    factors: tuple[float, ...],
+) -> int:
+    """Which of the factors makes limits at which weights clip that lose least.
+
+    Remembered: whoever compares plans asks the same for every width of a state.
+    """
+    rows, seen = weight(connection), calibration.inputs.get(connection.name)
+    errors = [_error(connection, rows, np.array(limits) * f, seen, entry) for f in factors]
+    return int(np.argmin(errors))
+
+
+def _error(connection: Node, rows: Array, limits: Array, seen: Array | None, entry: Entry) -> float:
+    factor = (top_of(entry.fmt) / limits)[:, None]
+    wrong = _held(rows * factor, entry) / factor - rows
     if isinstance(connection, Linear) and seen is not None:
         wrong = seen @ wrong.T
     return float((wrong**2).mean())
 
 
-def fitted(connection: Node, factor: FloatArray, fmt: QFormat, calibration: Calibration) -> QFormat:
-    """``fmt`` with its point moved so that scaled weights lose least.
+def _held(scaled: FloatArray, entry: Entry) -> FloatArray:
+    """What a format makes of values in units of its last place."""
+    if entry.fmt.binary:
+        return np.where(scaled >= 0, 1.0, -1.0)
+    span = entry.fmt.range
+    return np.clip(round_real(scaled, entry.rounding), span.lo, span.hi)
+
+
+def fitted(connection: Node, factor: FloatArray, entry: Entry, calibration: Calibration) -> QFormat:
+    """The entry's format with its point moved so that scaled weights lose least.
 
     Measured as for the method ``error``: what a few large weights lose by clipping is weighed
     against the bit that all of them lose by one more halving.
     """
-    rows, top = weight(connection), top_of(fmt)
-    limits = np.broadcast_to(top * fmt.unit / factor.reshape(-1), (len(rows),))
-    seen = calibration.inputs.get(connection.name)
-    errors = [_error(connection, rows, limits * 2.0**e, seen, top) for e in _MOVES]
-    return replace(fmt, frac=fmt.frac - int(_MOVES[int(np.argmin(errors))]))
+    rows, fmt = weight(connection), entry.fmt
+    limits = np.broadcast_to(top_of(fmt) * fmt.unit / factor.reshape(-1), (len(rows),))
+    moves = _moves(float((np.abs(rows).max(1) / limits).max()))
+    best = _least(connection, tuple(limits), entry, calibration, tuple(2.0**moves))
+    return replace(fmt, frac=fmt.frac - int(moves[best]))
+
+
+def _moves(reach: float) -> IntArray:
+    """The moves worth trying where the largest weight is ``reach`` times its limit.
+
+    Beyond the one at which nothing clips each loses a bit more, as does each far below it.
+    """
+    if reach <= 0:
+        return _MOVES
+    whole = int(np.clip(np.ceil(np.log2(reach)), _MOVES[0], _MOVES[-1]))
+    return _MOVES[(whole - _DEEPEST <= _MOVES) & (whole + 1 >= _MOVES)]
+
+
+def weight_format(choice: Choice, default: QFormat) -> QFormat:
+    """The format that a choice asks of weights; a single bit is binary."""
+    if choice.form:
+        return FORMS[choice.form]
+    if choice.bits is None:
+        return default
+    return BINARY if choice.bits == 1 else QFormat(choice.bits, 0)
+
+
+def scaled_as(calibration: Calibration, choice: Choice) -> Calibration:
+    """The calibration with the method and the group that a scale's choice asks for."""
+    method, group = choice.form or calibration.method, choice.group or calibration.group
+    if (method, group) == (calibration.method, calibration.group):
+        return calibration
+    return _scaled_as(calibration, method, group)
+
+
+@lru_cache(maxsize=16)
+def _scaled_as(calibration: Calibration, method: str, group: str) -> Calibration:
+    return replace(calibration, method=method, group=group)
+
+
+def input_plan(graph: Graph, node: Input, calibration: Calibration, choices: Choices) -> Plan:
+    """What a plan says of an input: the format of its values, and which inputs are kept."""
+    entries: dict[str, Entry] = {}
+    if node.kind == "current":
+        bits = choices.get(f"{node.path}.value", Choice()).bits
+        entries[f"{node.path}.value"] = value_entry(calibration, bits or 8)
+    share = choices.get(f"{node.path}.active", Choice()).share
+    if share is None:
+        return Plan(entries)
+    kept = active_inputs(graph, calibration, share, node)
+    return Plan(entries, active={node.path: kept})
+
+
+def active_inputs(
+    graph: Graph, calibration: Calibration, share: float, node: Input | None = None
+) -> IntArray:
+    """The fewest inputs that contribute at least ``share`` of all current, ascending.
+
+    An input contributes its activity times the squared norm of its weights. With a share of 1
+    every input is kept that was ever active.
+
+    Raises:
+        PlanError: Something else than linear layers reads the input, or no data show its activity.
+    """
+    node = node or graph.input
+    activity = calibration.activity.get(node.path)
+    with located(f"{node.path}.active"):
+        readers = linear_readers(graph, node)
+        if activity is None:
+            raise PlanError("no data say which inputs are active", hint="give --data")
+        if not 0.0 < share <= 1.0:
+            raise PlanError(f"the share of the current kept lies in (0, 1], not at {share}")
+    flat = activity.reshape(-1)
+    parts = flat * sum((np.square(r.weight.values).sum(0) for r in readers), np.zeros(flat.size))
+    if share == 1.0 or not parts.any():
+        return np.flatnonzero(flat > 0)
+    order = np.argsort(-parts, kind="stable")
+    summed = np.cumsum(parts[order])
+    count = int(np.searchsorted(summed, share * summed[-1])) + 1
+    return np.sort(order[:count])
+
+
+def linear_readers(graph: Graph, node: Node) -> tuple[Linear, ...]:
+    """The linear layers that read a node, flattened or not.
+
+    Raises:
+        PlanError: Something else reads it, too.
+    """
+    found: list[Linear] = []
+    for user in graph.users(node.name):
+        if isinstance(user, Flatten):
+            found += linear_readers(graph, user)
+        elif isinstance(user, Linear):
+            found.append(user)
+        else:
+            raise PlanError(
+                f"{user.name}, a {type(user).__name__}, reads it",
+                hint="inputs can be dropped only where linear layers alone read them",
+            )
+    return tuple(found)
 
 
 def value_entry(calibration: Calibration, bits: int = 8) -> Entry:
@@ -165,13 +296,19 @@ def threshold_held(neuron: Neuron, calibration: Calibration) -> float:
     return min(largest, _FAR * peak) if peak > 0 else largest
 
 
-def threshold_entry(neuron: Neuron, fmt: QFormat, factor: FloatArray, role: str) -> Entry:
+def threshold_entry(
+    neuron: Neuron,
+    fmt: QFormat,
+    factor: FloatArray,
+    role: str,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+) -> Entry:
     """The threshold's entry; one beyond its format becomes the format's largest, and says so."""
     largest = float(np.abs(neuron.values["threshold"].values).max() * factor.max())
     if largest <= fmt.range.hi * fmt.unit:
-        return Entry(fmt, role=role)
+        return Entry(fmt, rounding, role=role)
     note = "out of reach: the largest value stands for it"
-    return Entry(fmt, overflow=Overflow.SATURATE, role=role, note=note)
+    return Entry(fmt, rounding, Overflow.SATURATE, role, note)
 
 
 def counter_entry(neuron: Neuron, state: str) -> Entry:

@@ -6,7 +6,19 @@ import numpy as np
 
 from qspinn.errors import VerifyError, located
 from qspinn.fixed import WORD, Interval
-from qspinn.ir import READOUTS, AvgPool2d, Delay, Graph, Input, Neuron, Node, Output, Param, State
+from qspinn.ir import (
+    CONNECTIONS,
+    READOUTS,
+    AvgPool2d,
+    Delay,
+    Graph,
+    Input,
+    Neuron,
+    Node,
+    Output,
+    Param,
+    State,
+)
 from qspinn.signals import Signal, signals
 
 KINDS = ("spike", "count", "current")
@@ -63,6 +75,8 @@ def _node(node: Node) -> None:
         _values(name, param)
         if param.fmt is not None and param.fmt.leak and name not in coefficients:
             raise VerifyError(f"{name}: only a decay can have the leak format")
+        if param.fmt is not None and param.fmt.binary and not _is_weight(node, name):
+            raise VerifyError(f"{name}: only weights can have a binary format")
     if isinstance(node, Input | Delay):
         _source(node)
     if isinstance(node, Output) and node.readout not in READOUTS:
@@ -71,6 +85,10 @@ def _node(node: Node) -> None:
         raise VerifyError(f"a delay lasts at least 1 step, not {node.steps}")
     if isinstance(node, Neuron):
         _neuron(node)
+
+
+def _is_weight(node: Node, name: str) -> bool:
+    return isinstance(node, CONNECTIONS) and name != "bias"
 
 
 def _source(node: Input | Delay) -> None:
@@ -100,8 +118,9 @@ def _state(name: str, state: State) -> None:
     _values(name, state.init)
     if state.fmt is None:
         return
-    if state.fmt.leak:
-        raise VerifyError(f"{name}: a state cannot have the leak format")
+    if state.fmt.leak or state.fmt.binary:
+        what = "leak" if state.fmt.leak else "binary"
+        raise VerifyError(f"{name}: a state cannot have the {what} format")
     start = state.init
     if start.fmt is None or start.fmt.frac != state.fmt.frac:
         raise VerifyError(

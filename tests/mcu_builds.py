@@ -7,7 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,19 @@ def mlp(name: str = "mlp", sizes: Sequence[int] = (12, 9, 4), bits: int = 8) -> 
         level = int(16 * 2 * np.sqrt(ins / 5))
         nodes.append(lif(f"lif{i}", f"fc{i}", outs, level, reset="subtract"))
     return chain(name, *nodes)
+
+
+def deaf(name: str = "deaf", sizes: Sequence[int] = (300, 48, 10), bits: int = 8) -> Graph:
+    """The same without the weights of about a third of its inputs."""
+    graph = mlp(name, sizes, bits)
+    kept = np.random.default_rng(3).random(sizes[0]) < 2 / 3
+
+    def change(node: Node) -> Node:
+        if not isinstance(node, Linear) or node.name != "fc1":
+            return node
+        return replace(node, weight=replace(node.weight, values=node.weight.values * kept))
+
+    return graph.map(change)
 
 
 def recurrent(name: str = "recurrent", ins: int = 20, size: int = 24) -> Graph:

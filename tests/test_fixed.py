@@ -150,6 +150,8 @@ def formats(draw: st.DrawFn) -> QFormat:
         return QFormat(draw(st.integers(1, 32)), draw(st.integers(-32, 62)), draw(st.booleans()))
     if draw(st.booleans()):
         return QFormat(draw(st.integers(1, 5)), signed=False, leak=True)
+    if draw(st.booleans()):
+        return QFormat(1, draw(st.integers(-32, 62)), binary=True)
     full = QFormat(draw(st.integers(2, 32)), signed=draw(st.booleans())).range
     lo = draw(st.integers(full.lo, full.hi))
     hi = draw(st.integers(lo, full.hi + 1))
@@ -245,7 +247,7 @@ def test_round_real_stochastic_draws_by_position() -> None:
     assert abs(got.mean() - 0.25) < 0.03
 
 
-@given(x=st.floats(-300, 300), fmt=formats().filter(lambda f: not f.leak))
+@given(x=st.floats(-300, 300), fmt=formats().filter(lambda f: not (f.leak or f.binary)))
 def test_to_int_gives_a_value_of_the_format_or_refuses(x: float, fmt: QFormat) -> None:
     want = exact(Fraction(x) * Fraction(2) ** fmt.frac, Rounding.NEAREST_EVEN)
     if want in fmt.range:
@@ -261,7 +263,29 @@ def test_to_int_gives_a_value_of_the_format_or_refuses(x: float, fmt: QFormat) -
 def test_what_a_format_stores_is_read_back(fmt: QFormat, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(fmt.range.lo, fmt.range.hi + 1, 20)
+    values = np.where(values == 0, 1, values) if fmt.binary else values
     assert np.array_equal(to_int(to_real(values, fmt), fmt), values)
+
+
+@given(x=st.floats(-1e6, 1e6), frac=st.integers(-8, 8), rounding=st.sampled_from(PLAIN))
+def test_a_binary_format_stores_the_sign(x: float, frac: int, rounding: Rounding) -> None:
+    fmt = QFormat.parse(f"b1f{frac}")
+    assert int(to_int(x, fmt, rounding)) == (1 if x >= 0 else -1)
+    assert float(to_real(to_int(x, fmt), fmt)) == (1 if x >= 0 else -1) * 2.0**-frac
+
+
+def test_a_binary_format_rounds_stochastically_in_proportion() -> None:
+    fmt = QFormat.parse("b1f1")
+    for x, up in ((-0.5, 0.0), (-0.25, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (9.0, 1.0)):
+        drawn = to_int(np.full(4000, x), fmt, Rounding.STOCHASTIC, key=5)
+        assert set(np.unique(drawn)) <= {-1, 1}
+        assert abs((drawn == 1).mean() - up) < 0.03
+
+
+@pytest.mark.parametrize("options", [{"bits": 2}, {"signed": False}, {"lo": -1, "hi": 1}])
+def test_a_binary_format_has_one_bit_and_a_sign(options: dict[str, int]) -> None:
+    with pytest.raises(PlanError, match="a binary format has 1 bit"):
+        QFormat(**{"bits": 1, "binary": True, **options})
 
 
 def test_a_leak_stores_the_nearest_power() -> None:

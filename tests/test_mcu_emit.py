@@ -201,7 +201,7 @@ def test_every_arithmetic_function_is_tried() -> None:
     """By the networks that executors run and compilers see here or in test_mcu_run.py."""
     graphs = [make() for make in ALL.values()] + [random_network(s)[0] for s in range(900, 908)]
     text = b"".join(b"".join(dict(files_of(g)).values()) for g in graphs).decode()
-    known = {*NEEDS, "asr", "signed", "mask64", "divide", "noise", "wrap64"}
+    known = {*NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64"}
     called = {name for name in known if re.search(rf"_{name}\(", text)}
     assert known - called <= {"divide"}, "test_an_image_beyond_32_bit_reciprocals has that one"
 

@@ -20,6 +20,7 @@ from mcu_builds import (
     chain,
     compiles,
     convolutional,
+    deaf,
     dense,
     events,
     files_of,
@@ -55,6 +56,8 @@ USUAL: Mapping[str, Callable[[], Graph]] = {
     "large": lambda: mlp("large", (784, 128, 10)),
     "deep": lambda: mlp("deep", (100, 64, 48, 24, 12), bits=16),
     "packed": lambda: mlp("packed", (64, 40, 10), bits=4),
+    "deaf": lambda: deaf("deaf"),
+    "deaf, packed": lambda: deaf("packed", (200, 64, 10), 2),
     "cuba": cuba,
     "recurrent": recurrent,
     "conv": convolutional,
@@ -143,7 +146,7 @@ def elf_of_bytes(content: bytes) -> Any:
 @pytest.mark.needs("zig", "unicorn")
 @pytest.mark.parametrize("core", CORES_TESTED)
 def test_the_stack_stays_within_its_bound(core: str) -> None:
-    for name in ("mlp", "cuba", "recurrent", "conv"):
+    for name in ("mlp", "deaf", "cuba", "recurrent", "conv"):
         graph = USUAL[name]()
         network = build(graph)
         used = stack_bytes(files_of(graph), network, events(graph, batch=1, steps=4), CORES[core])
@@ -153,7 +156,7 @@ def test_the_stack_stays_within_its_bound(core: str) -> None:
 @pytest.mark.needs("arm-gcc", "zig", "unicorn")
 def test_the_stack_of_gcc_stays_within_the_bound(tmp_path: Path) -> None:
     """The frames of a step and its deepest stage, as -fstack-usage has them."""
-    for name in ("mlp", "cuba", "recurrent", "conv"):
+    for name in ("mlp", "deaf", "cuba", "recurrent", "conv"):
         graph = USUAL[name]()
         prefix = write(tmp_path, graph).prefix
         command = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-O2", "-fstack-usage")
@@ -194,6 +197,20 @@ def test_lines_name_what_they_are() -> None:
     assert named["input buffer", ""] == 40
     assert named["state", "sums"] == 60
     assert {line.region for line in lines} == {"ram", "flash"}
+
+
+def test_rows_of_zeros_are_not_stored() -> None:
+    graph = deaf()
+    rows = int(graph["fc1"].params()["weight"].values.any(0).sum())
+    named = {line.owner: line.bytes for line in footprint_of(graph, "cortex-m4").lines}
+    assert 150 < rows < 250
+    assert named["fc1.weight"] == rows * 48
+    assert named["fc1.kept"] == 40, "300 bits in words"
+    assert named["fc1.ranks"] == 12, "a byte for each of 10 words, and the rest of a word"
+    small = deaf("small", (24, 3, 10))
+    whole = {line.owner: line.bytes for line in footprint_of(small, "cortex-m4").lines}
+    assert whole["fc1.weight"] == 72, "what finds the rows would take more than they do"
+    assert "fc1.kept" not in whole
 
 
 def test_a_small_part_is_too_small() -> None:

@@ -16,6 +16,7 @@ from mcu_builds import (
     agrees,
     chain,
     convolutional,
+    deaf,
     dense,
     emitted,
     events,
@@ -48,7 +49,7 @@ from qspinn.ir import (
 from qspinn.neurons import integrator
 
 EMULATED = ("cortex-m0plus", "cortex-m4", "rv32imc")
-REAL = {"mlp": mlp, "recurrent": recurrent, "conv": convolutional}
+REAL = {"mlp": mlp, "recurrent": recurrent, "conv": convolutional, "deaf": deaf}
 
 
 # --- random networks; tests/test_random_networks.py has more of them ---
@@ -221,7 +222,24 @@ def narrow() -> Graph:
     return chain("narrow", x, fc, membrane, readout="membrane_max")
 
 
+def deaf_to_values() -> Graph:
+    """Rows of zeros in one word and in two, of counts, of spikes and of what a layer sends."""
+    rng = np.random.default_rng(6)
+    x = Input(name="x", shape=(2, 30), kind="count", high=9)
+    flat = Flatten(name="flat", inputs=("x",))
+    first = dense(rng, "fc1", "flat", 31, 60)
+    second = dense(rng, "fc2", "lif1", 40, 31, 4)
+    weights = (first.weight.values * (rng.random(60) < 0.5),
+               second.weight.values * (rng.random(31) < 0.4))  # fmt: skip
+    first = replace(first, weight=replace(first.weight, values=weights[0]))
+    second = replace(second, weight=replace(second.weight, values=weights[1]))
+    return chain(
+        "values", x, flat, first, lif("lif1", "fc1", 31, 400), second, lif("lif2", "fc2", 40, 30)
+    )
+
+
 RARE = {
+    "deaf": deaf_to_values,
     "narrow": narrow,
     "rounded": rounded,
     "wide": wide,

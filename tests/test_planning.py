@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graphs import lif, mlp, spikes
-from qspinn.backend import backend
+from qspinn.backend import backend, default_plan
 from qspinn.calibrate import Calibration, observe
 from qspinn.errors import PlanError
 from qspinn.interp import run
@@ -28,7 +28,7 @@ def planned(
     canonical = canonicalize(graph)
     calibration: Calibration = replace(observe(canonical, data.astype(float)), **how)
     found, wish = backend(target), parse(given)
-    plan = complete(wish, found.plan(canonical, calibration, wish))
+    plan = complete(wish, default_plan(found, canonical, calibration, wish))
     done = lower(canonical, plan, found)
     real, ours = (
         predict(graph.output.readout, summarize(g, run(g, data)))
@@ -103,7 +103,7 @@ def test_values_set_the_point_of_their_input(target: str, low: float) -> None:
     real = np.repeat(rng.uniform(low, 16, (40, 1, 6)), 20, axis=1)
     canonical = canonicalize(graph)
     found = backend(target)
-    plan = found.plan(canonical, observe(canonical, real), Plan({}))
+    plan = default_plan(found, canonical, observe(canonical, real))
     fmt = plan["x.value"].fmt
     assert fmt.signed == (low < 0)
     assert fmt.range.hi * fmt.unit >= 15.8

@@ -17,6 +17,7 @@ from qspinn.plan import Entry, Plan
 from qspinn.planning import METHODS, choose_scale, derived
 from qspinn.verify import verify
 
+NARROW = Entry(QFormat(8))
 EVERY = Entry(QFormat(16, 6), overflow=Overflow.SATURATE)
 
 
@@ -127,11 +128,11 @@ def test_scales_fill_the_format(method: str, rng: np.random.Generator) -> None:
     calibration = observe(graph, spikes(rng, (8, 20, 40)).astype(float))
     node = graph["lif1"]
     assert isinstance(node, Neuron)
-    factor = choose_scale(graph, node, replace(calibration, method=method), lambda _: QFormat(8))
+    factor = choose_scale(graph, node, replace(calibration, method=method), lambda _: NARROW)
     used = np.abs(graph["fc1"].weight.values).max() * factor
     assert 126.9 < used < 255, "at most half of the range is clipped away"
     each = choose_scale(
-        graph, node, replace(calibration, method="max", group="channel"), lambda _: QFormat(8)
+        graph, node, replace(calibration, method="max", group="channel"), lambda _: NARROW
     )
     filled = np.abs(graph["fc1"].weight.values).max(1) * each
     assert np.array_equal(np.rint(filled), np.full(30, 127))
@@ -147,7 +148,9 @@ def test_error_scale_beats_max_at_few_bits(rng: np.random.Generator) -> None:
 
     def error(method: str) -> float:
         factor = float(
-            choose_scale(graph, node, replace(calibration, method=method), lambda _: QFormat(3))
+            choose_scale(
+                graph, node, replace(calibration, method=method), lambda _: Entry(QFormat(3))
+            )
         )
         return float(((x @ (np.clip(np.rint(w * factor), -4, 3) / factor - w).T) ** 2).mean())
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from qspinn.backend import Artifact, Tool
 from qspinn.calibrate import Calibration
+from qspinn.choice import Choices
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
@@ -16,7 +17,7 @@ from . import execute
 from .emit import emit
 from .footprint import footprint
 from .legalize import legalize
-from .plan import default_plan
+from .plan import node_plan
 from .table import CAPABILITIES, DEVICES
 
 
@@ -29,9 +30,11 @@ class Loihi:
     default_device = "loihi2"
     executors = execute.EXECUTORS
 
-    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
+    def plan(
+        self, graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
+    ) -> Plan:
         """Loihi's formats, with scales and exponents that suit the network."""
-        return default_plan(graph, calibration, given)
+        return node_plan(graph, node, calibration, given, choices)
 
     def legalize(
         self,

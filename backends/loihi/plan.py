@@ -1,10 +1,13 @@
-"""The default plan for Loihi 2: formats are fixed, so scales and exponents are chosen."""
+"""Plans for Loihi 2: most formats are fixed, so scales, widths and exponents are chosen."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from qspinn.calibrate import Calibration
+from qspinn.choice import Choice, Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
 from qspinn.ir import Graph, Input, Neuron, Node
 from qspinn.neurons import integrator, spiking
@@ -16,12 +19,13 @@ from qspinn.planning import (
     constant_entry,
     counter_entry,
     fitted,
-    in_graph_order,
+    input_plan,
+    scaled_as,
     threshold_entry,
     threshold_held,
     top_of,
-    value_entry,
     weight,
+    weight_format,
 )
 from qspinn.signals import signals
 
@@ -36,32 +40,46 @@ _GIVEN_UP = 1
 _SAFE = 1.0 - 2.0**-10
 
 
-def default_plan(graph: Graph, calibration: Calibration, given: Plan) -> Plan:
-    """Formats for every parameter and state of a canonical float graph.
+def node_plan(
+    graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
+) -> Plan:
+    """The formats of a neuron node and of what feeds it, or what is said of an input.
 
     Args:
-        graph: The graph.
-        calibration: What it does on data.
+        graph: A canonical float graph.
+        node: The node.
+        calibration: What the graph does on data.
         given: What is settled already: the rest follows it.
+        choices: What is asked beside the defaults.
     """
+    if isinstance(node, Input):
+        return input_plan(graph, node, calibration, choices)
+    if not isinstance(node, Neuron):
+        return Plan({})
+    calibration = scaled_as(calibration, choices.get(f"{node.path}.scale", Choice()))
+    scale, assumed = _scale(graph, node, calibration, given, choices)
     entries: dict[str, Entry] = {}
-    scales: dict[str, FloatArray] = {}
-    options: dict[str, str] = {}
-    for node in graph.nodes:
-        if isinstance(node, Input) and node.kind == "current":
-            entries[f"{node.path}.value"] = value_entry(calibration)
-        elif isinstance(node, Neuron):
-            scales[node.path], assumed = _scale(graph, node, calibration, given)
-            if assumed:
-                options[f"assume.{node.path}"] = str(assumed)
-            for connection in connections_of(graph, node):
-                _connection(connection, node, scales[node.path], calibration, entries)
-            _neurons(node, scales[node.path], entries)
-    return Plan(in_graph_order(entries, graph), scales, options)
+    for connection in connections_of(graph, node):
+        _connection(connection, node, scale, calibration, choices, entries)
+    _neurons(node, scale, choices, entries)
+    options = {f"assume.{node.path}": str(assumed)} if assumed else {}
+    return Plan(entries, {node.path: scale}, options)
+
+
+def _weights(connection: Node, choices: Choices) -> Entry:
+    """How weights are stored, but for their exponent: mantissas that fill 8 bits from the top."""
+    choice = choices.get(f"{connection.path}.weight", Choice())
+    fmt = weight_format(choice, WEIGHT)
+    bits = fmt.bits + fmt.binary
+    return Entry(replace(fmt, frac=bits - 9), _rounding(choice), Overflow.SATURATE)
+
+
+def _rounding(choice: Choice) -> Rounding:
+    return choice.rounding or Rounding.NEAREST_EVEN
 
 
 def _scale(
-    graph: Graph, node: Neuron, calibration: Calibration, given: Plan
+    graph: Graph, node: Neuron, calibration: Calibration, given: Plan, choices: Choices
 ) -> tuple[FloatArray, int]:
     """The scale, and the activation's observed peak where its 16 bits are assumed, not proved.
 
@@ -76,9 +94,9 @@ def _scale(
         seen = calibration.currents.get(node.name, 0.0) * float(factor.max())
         return factor, 0 if proved or not _stock(node) else int(np.ceil(seen))
 
-    def weights_of(connection: Node) -> QFormat:
+    def weights_of(connection: Node) -> Entry:
         entry = given.entries.get(f"{connection.path}.weight")
-        return WEIGHT if entry is None else entry.fmt
+        return _weights(connection, choices) if entry is None else entry
 
     most = _most(graph, node, calibration)
     factor = np.minimum(choose_scale(graph, node, calibration, weights_of), most)
@@ -148,16 +166,19 @@ def _connection(
     node: Neuron,
     factor: FloatArray,
     calibration: Calibration,
+    choices: Choices,
     entries: dict[str, Entry],
 ) -> None:
     for name, param in connection.params().items():
-        fmt = fitted(connection, factor, WEIGHT, calibration)
+        path = path_of(connection, name)
+        fmt = fitted(connection, factor, _weights(connection, choices), calibration)
         if name == "bias" and "u" not in node.states:
             fmt = _bias(param.values, factor)
         elif name == "bias":
             reach = float(np.abs(param.values * factor.reshape(-1)).max()) / 2.0
             fmt = QFormat(8, -1 - max(0, int(np.ceil(np.log2(max(reach, 1e-9) / top_of(WEIGHT))))))
-        entries[path_of(connection, name)] = Entry(fmt, overflow=Overflow.SATURATE)
+        rounding = _rounding(choices.get(path, Choice()))
+        entries[path] = Entry(fmt, rounding, Overflow.SATURATE)
 
 
 def _bias(values: FloatArray, factor: FloatArray) -> QFormat:
@@ -167,7 +188,7 @@ def _bias(values: FloatArray, factor: FloatArray) -> QFormat:
     return QFormat(13, 6 - min(exp, MOST_BIAS_EXPONENT), True, -MANTISSA, MANTISSA)
 
 
-def _neurons(node: Neuron, factor: FloatArray, entries: dict[str, Entry]) -> None:
+def _neurons(node: Neuron, factor: FloatArray, choices: Choices, entries: dict[str, Entry]) -> None:
     for name in node.states:
         path = f"{node.path}.{name}"
         if name not in node.model.scaled:
@@ -178,14 +199,15 @@ def _neurons(node: Neuron, factor: FloatArray, entries: dict[str, Entry]) -> Non
             entries[path] = Entry(MEMBRANE, Rounding.ZERO, Overflow.SATURATE, "fixed")
     for name, param in node.values.items():
         path = f"{node.path}.{name}"
+        rounding = _rounding(choices.get(path, Choice()))
         if name in node.model.coefficients:
             entries[path] = Entry(DECAY, Rounding.ZERO, role="fixed")
         elif name == "threshold":
-            entries[path] = threshold_entry(node, THRESHOLD, factor, "fixed")
+            entries[path] = threshold_entry(node, THRESHOLD, factor, "fixed", rounding)
         elif name == "bias":
             fmt = _bias(param.values, factor)
-            entries[path] = Entry(fmt, overflow=Overflow.SATURATE)
+            entries[path] = Entry(fmt, rounding, Overflow.SATURATE)
         elif name in node.model.scaled:
-            entries[path] = Entry(MEMBRANE, overflow=Overflow.SATURATE, role="fixed")
+            entries[path] = Entry(MEMBRANE, rounding, Overflow.SATURATE, "fixed")
         else:
             entries[path] = constant_entry(node, name)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from qspinn.backend import Artifact, Tool
 from qspinn.calibrate import Calibration
+from qspinn.choice import Choices
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
@@ -18,7 +19,7 @@ from .devices import DEVICES, GENERIC
 from .emit import artifact
 from .footprint import footprint
 from .legalize import legalize
-from .plan import default_plan
+from .plan import node_plan
 from .table import CAPABILITIES, EXECUTORS
 
 
@@ -31,9 +32,11 @@ class Mcu:
     default_device = GENERIC
     executors = EXECUTORS
 
-    def plan(self, graph: Graph, calibration: Calibration, given: Plan) -> Plan:
-        """8-bit weights and 16-bit states, with scales that suit the network."""
-        return default_plan(graph, calibration, given)
+    def plan(
+        self, graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
+    ) -> Plan:
+        """8-bit weights and 16-bit states unless chosen, with scales that suit the network."""
+        return node_plan(graph, node, calibration, given, choices)
 
     def legalize(
         self,

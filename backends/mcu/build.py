@@ -88,6 +88,7 @@ class _Builder:
             shapes=self.shapes,
             output=self.graph.output.name,
             counts_steps=counts,
+            ignored=self.view.ignored(self.graph.input),
         )
 
     # --- members and edges ---

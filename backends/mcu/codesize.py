@@ -1,7 +1,7 @@
 """How many bytes of code and stack a network takes: a linear model of what is emitted.
 
 Each emitted function is described by counts of its parts; `codetable` says what a part takes on
-each instruction set. examples/benchmark/mcu_code_size.py fits that table to what zig's clang, and
+each instruction set. benchmarks/mcu_code_size.py fits that table to what zig's clang, and
 GCC for Arm, make at -O2.
 """
 
@@ -163,6 +163,9 @@ def _kernel(kernel: Kernel) -> Parts:
     wide = kernel.to.bits
     if isinstance(kernel, LinearKernel):
         parts["linear"] += 1
+        if kernel.kept is not None:
+            parts["kept packed" if kernel.row.lanes > 1 else "kept"] += 1
+            parts["kept ranks"] += kernel.kept.ranks is not None
         _arithmetic((), (kernel.rows.stride,), parts)
     elif isinstance(kernel, ConvKernel):
         parts += _conv(kernel)

@@ -10,6 +10,7 @@ from qspinn.fixed import Interval
 from qspinn.ir import Array, Conv1d, Conv2d, Linear, MaxPool2d, Node, Param, Scale, Shape, SumPool2d
 from qspinn.signals import Signal
 
+from .kept import Kept, Lookup, bitmap, worth_dropping
 from .kernels import (
     ConvKernel,
     Image,
@@ -20,7 +21,7 @@ from .kernels import (
     Window,
     quotient,
 )
-from .layout import CType, Table, holding, pack, rows_for
+from .layout import CType, Table, holding, index_type, pack, rows_for
 from .names import Names, quoted
 from .network import Start
 
@@ -122,24 +123,53 @@ def connection(
         # Rows in the order of events: input channel, then place in the kernel, then output.
         values = grouped.transpose(0, 2, 3, 1).reshape(-1, outs // node.groups)
     rows = rows_for(values)
+    stored = worth_dropping(values, rows) if isinstance(node, Linear) else None
+    kept = None if stored is None else _kept(node, stored, tables)
+    values = values if stored is None else values[stored]
     table = None
     if uniform_weight(node) is None:
         note = f"{weight.fmt}, {len(values)} rows of {rows.count}"
         if rows.per_element > 1:
             note += f", {rows.per_element} weights a byte, the first in the lowest bits"
+        if kept is not None:
+            note += f"; {kept.size - kept.count} rows of zeros are left out"
         packed = pack(np.ascontiguousarray(values), rows)
         table = tables.add(node, "weight", "weights", rows.type, packed, note)
     uniform = uniform_weight(node) or 0
     if isinstance(node, Linear):
         return LinearKernel(
             name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
-            uniform=uniform,
+            uniform=uniform, kept=kept,
         )  # fmt: skip
     return ConvKernel(
         name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
         uniform=uniform, image=_conv_image(node, x, y, tables.prefix), groups=node.groups,
         group_inputs=weight.values.shape[1],
     )  # fmt: skip
+
+
+def _kept(node: Node, stored: Array, tables: Tables) -> Kept:
+    """The index of the rows that are stored."""
+    bits, ranks = bitmap(stored)
+    count = int(stored.sum())
+    return Kept(
+        _lookup(node, "kept", bits, CType(32, signed=False), tables, "a bit for each row stored"),
+        _lookup(node, "ranks", ranks, index_type(count + 1), tables, "rows before each word")
+        if len(ranks) > 1
+        else None,
+        count,
+        len(stored),
+    )
+
+
+def _lookup(
+    node: Node, what: str, values: Array, element: CType, tables: Tables, note: str
+) -> Lookup:
+    if (values == values[0]).all():
+        return Lookup((int(values[0]),))
+    if len(values) < 3:  # compilers would fold such a table into code
+        return Lookup(tuple(map(int, values)))
+    return Lookup((), tables.add(node, what, "weights", element, values, note))
 
 
 def uniform_weight(node: Connection) -> int | None:

@@ -61,6 +61,7 @@ class Facts:
     format: int
     model: str
     summary: str
+    ignored: str
     device: str
     clang_code: int
     gcc_code: int
@@ -152,7 +153,7 @@ def implementation(network: Network, context: Mapping[str, object]) -> str:
 
 def called(text: str, prefix: str) -> frozenset[str]:
     """The arithmetic functions that emitted code calls, and those that they call."""
-    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "wrap64"}
+    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64"}
     found = {name for name in re.findall(rf"\b{prefix}_(\w+)\(", text) if name in known}
     return frozenset(found.union(*(_NEEDS.get(name, ()) for name in found)))
 
@@ -202,6 +203,7 @@ def facts_of(
         format=FORMAT,
         model=f"0x{network.model[:8].upper()}u",
         summary=f"{port.size} {kinds[port.kind]}, {read.edge.size} outputs",
+        ignored=_ignored(network),
         device=f"{device.name} ({device.core})" if device.core else device.name,
         clang_code=footprint.of("code"),
         gcc_code=code_bytes(network, device, "gcc"),
@@ -218,6 +220,14 @@ def facts_of(
         score_type=_score_type(network),
         score_title=_SCORES.get(read.readout, ""),
     )
+
+
+def _ignored(network: Network) -> str:
+    """What the header says of inputs without weights; empty where there are none."""
+    if not network.ignored:
+        return ""
+    what = "values" if network.port.kind == "current" else "events"
+    return f"{what} at {network.ignored} of {network.port.size} inputs are ignored"
 
 
 def _score_type(network: Network) -> str:

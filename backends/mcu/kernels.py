@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .kept import Kept
 from .layout import CType, Rows, Table
 
 
@@ -94,9 +95,14 @@ class RowKernel(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearKernel(RowKernel):
-    """Event i adds row i to all sums."""
+    """Event i adds row i to all sums.
+
+    Attributes:
+        kept: Which rows are stored; None: all.
+    """
 
     template: ClassVar[str] = "linear"
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -300,6 +300,7 @@ class Network:
         states: The member of each state, ``lif1.v``.
         output: The name of the output node.
         counts_steps: Whether the state keeps the step since reset.
+        ignored: Inputs whose weights are all zeros.
     """
 
     prefix: str
@@ -317,6 +318,7 @@ class Network:
     shapes: Mapping[str, tuple[int, ...]]
     output: str
     counts_steps: bool
+    ignored: int = 0
 
     @property
     def macro(self) -> str:

@@ -13,7 +13,10 @@ from .network import Copy, Drive, Edge, Gather, Stage, Start
 WORD = CType(32, signed=False)
 API = (
     "reset", "step", "winner", "output", "score", "state", "state_t", "status", "status_t",
+    *("asr", "asr64", "divide", "join", "mask64", "mix", "mul64", "noise", "ones", "signed"),
+    *("wrap", "wrap64"),
 )  # fmt: skip
+"""Names of functions and types that no node's function may take."""
 
 
 class Parts:

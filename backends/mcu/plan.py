@@ -1,12 +1,13 @@
-"""The default plan for microcontrollers: 8-bit weights, 16-bit states and constants."""
+"""Plans for microcontrollers: 8-bit weights, 16-bit states and constants, unless chosen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qspinn.calibrate import Calibration
+from qspinn.choice import Choice, Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
 from qspinn.ir import Graph, Input, Neuron, Node
 from qspinn.passes.quantize import path_of
@@ -17,104 +18,190 @@ from qspinn.planning import (
     constant_entry,
     counter_entry,
     fitted,
-    in_graph_order,
+    input_plan,
     point,
     reach_of,
+    scaled_as,
     threshold_entry,
-    value_entry,
+    threshold_held,
+    weight_format,
 )
 
 WEIGHT = QFormat(8, 0)
 STATE_BITS = 16
-ROOM = (1 << (STATE_BITS - 1)) - 1
-DECAY = QFormat(13, 12, signed=False)
+DECAY_BITS = 12
+LEAK_BITS = 4
 MARGIN = 1.25
 """Room above the observed peak of a state; beyond it the state saturates."""
 FINEST = 10
 
 
-def default_plan(graph: Graph, calibration: Calibration, given: Plan) -> Plan:
-    """Formats for every parameter and state of a canonical float graph.
+def node_plan(
+    graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
+) -> Plan:
+    """The formats of a neuron node and of what feeds it, or what is said of an input.
 
     Args:
-        graph: The graph.
-        calibration: What it does on data.
+        graph: A canonical float graph.
+        node: The node.
+        calibration: What the graph does on data.
         given: What is settled already: the rest follows it.
+        choices: What is asked beside the defaults.
     """
-    build = _Build(graph, calibration, given)
-    for node in graph.nodes:
-        if isinstance(node, Input) and node.kind == "current":
-            build.entries[f"{node.path}.value"] = value_entry(calibration)
-        elif isinstance(node, Neuron):
-            build.neurons(node)
-    return Plan(in_graph_order(build.entries, graph), build.scales)
+    if isinstance(node, Input):
+        return input_plan(graph, node, calibration, choices)
+    if isinstance(node, Neuron):
+        scaled = scaled_as(calibration, choices.get(f"{node.path}.scale", Choice()))
+        return _Layer(graph, node, scaled, given, choices).plan()
+    return Plan({})
 
 
-@dataclass
-class _Build:
-    """The plan under construction."""
+def room(bits: int) -> int:
+    """The largest integer that a signed format of so many bits holds."""
+    return (1 << (bits - 1)) - 1
+
+
+def thresholds(bits: int) -> float:
+    """How many times the threshold a narrow membrane holds, at most.
+
+    Of every two bits beyond three one makes the steps finer, the other the range wider.
+    """
+    return float(max(1.5, 2.0 ** ((bits - 3) / 2)))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A neuron node whose formats are chosen."""
 
     graph: Graph
+    node: Neuron
     calibration: Calibration
     given: Plan
-    entries: dict[str, Entry] = field(default_factory=dict)
-    scales: dict[str, FloatArray] = field(default_factory=dict)
+    choices: Choices
 
-    def weights_of(self, connection: Node) -> QFormat:
-        """The format of a connection's weights: the one given, or the default."""
-        entry = self.given.entries.get(f"{connection.path}.weight")
-        return WEIGHT if entry is None else entry.fmt
+    def choice(self, path: str) -> Choice:
+        return self.choices.get(path, Choice())
 
-    def neurons(self, node: Neuron) -> None:
-        """Choose the scale of a neuron node, and every format that follows from it."""
-        held = self.given.entries.get(f"{node.path}.v")
-        unit = float(reach_of(node, "v", np.ones(()), self.calibration)) * MARGIN
-        if node.path in self.given.scales:
-            factor = self.given.scales[node.path]
-        else:
-            factor = choose_scale(self.graph, node, self.calibration, self.weights_of)
-            room = ROOM if held is None else held.fmt.range.hi * held.fmt.unit
-            # A state must reach this far: leave the weights fewer bits.
-            factor = np.minimum(factor, room / unit) if unit > 0 else factor
-        self.scales[node.path] = factor
-        frac = point(unit * float(factor.max()), ROOM, FINEST)
-        membrane = QFormat(STATE_BITS, frac) if held is None else held.fmt
+    def plan(self) -> Plan:
+        """The scale, and every format that follows from it."""
+        node, entries = self.node, dict[str, Entry]()
+        factor = self.factor()
+        membrane = self.membrane(factor)
         for connection in connections_of(self.graph, node):
-            self.connection(connection, factor, membrane)
+            entries.update(self.connection(connection, factor, membrane))
         for name in node.states:
-            self.entries[f"{node.path}.{name}"] = self.state(node, name, factor, membrane)
+            entries[f"{node.path}.{name}"] = self.state(name, factor, membrane)
         for name in node.values:
-            self.entries[f"{node.path}.{name}"] = _constant(node, name, factor, membrane)
+            entries[f"{node.path}.{name}"] = self.constant(name, factor, membrane)
+        return Plan(entries, {node.path: factor})
 
-    def connection(self, connection: Node, factor: FloatArray, membrane: QFormat) -> None:
-        """Weights with a point of their own; a bias as fine as the membrane, if it fits."""
-        for name, param in connection.params().items():
-            path = path_of(connection, name)
-            if name == "bias":
-                reach = float(np.abs(param.values * factor.reshape(-1)).max())
-                fine = min(membrane.frac, point(reach, ROOM, membrane.frac))
-                self.entries[path] = Entry(QFormat(STATE_BITS, fine), overflow=Overflow.SATURATE)
-            else:
-                fmt = fitted(connection, factor, WEIGHT, self.calibration)
-                self.entries[path] = Entry(fmt, overflow=Overflow.SATURATE)
+    def bits(self) -> int:
+        """The width of the membrane."""
+        path = f"{self.node.path}.v"
+        held = self.given.entries.get(path)
+        return held.fmt.bits if held else self.choice(path).bits or STATE_BITS
 
-    def state(self, node: Neuron, name: str, factor: FloatArray, membrane: QFormat) -> Entry:
+    def unit(self) -> float:
+        """What the membrane must hold, before scaling: what was seen, and room beyond it.
+
+        A narrow one holds less and saturates, so that some steps to the threshold remain: the
+        most negative potentials are many thresholds away, and matter little.
+        """
+        node, bits = self.node, self.bits()
+        seen = MARGIN * float(reach_of(node, "v", np.ones(()), self.calibration))
+        threshold = threshold_held(node, self.calibration)
+        if bits >= STATE_BITS or threshold <= 0:
+            return seen
+        start = float(np.abs(node.states["v"].init.values).max())
+        return min(seen, max(start, threshold * thresholds(bits)))
+
+    def weights(self, connection: Node) -> Entry:
+        """How a connection's weights are stored, but for their binary point."""
+        path = f"{connection.path}.weight"
+        choice, given = self.choice(path), self.given.entries.get(path)
+        fmt = weight_format(choice, WEIGHT) if given is None else given.fmt
+        return Entry(fmt, choice.rounding or Rounding.NEAREST_EVEN, Overflow.SATURATE)
+
+    def factor(self) -> FloatArray:
+        """The scale: the weights', unless the membrane could not reach as far as it must."""
+        node = self.node
+        if node.path in self.given.scales:
+            return self.given.scales[node.path]
+        factor = choose_scale(self.graph, node, self.calibration, self.weights)
+        held, unit = self.given.entries.get(f"{node.path}.v"), self.unit()
+        top = room(self.bits()) if held is None else held.fmt.range.hi * held.fmt.unit
+        # A state must reach this far: leave the weights fewer bits.
+        return np.minimum(factor, top / unit) if unit > 0 else factor
+
+    def membrane(self, factor: FloatArray) -> QFormat:
+        """The membrane's format."""
+        path = f"{self.node.path}.v"
+        if path in self.given.entries:
+            return self.given.entries[path].fmt
+        bits = self.bits()
+        return QFormat(bits, point(self.unit() * float(factor.max()), room(bits), FINEST))
+
+    def connection(
+        self, connection: Node, factor: FloatArray, membrane: QFormat
+    ) -> dict[str, Entry]:
+        """Weights with a point of their own; a bias as fine as the membrane, if it fits.
+
+        Beside a narrow membrane it may be as fine as the weights: what is added up is.
+        """
+        path = f"{connection.path}.weight"
+        entry = replace(self.weights(connection), fmt=weight_format(self.choice(path), WEIGHT))
+        fmt = fitted(connection, factor, entry, self.calibration)
+        found = {path: replace(entry, fmt=fmt)}
+        bias = connection.params().get("bias")
+        if bias is not None:
+            reach = float(np.abs(bias.values * factor.reshape(-1)).max())
+            fine = membrane.frac if self.bits() >= STATE_BITS else max(membrane.frac, fmt.frac)
+            path = path_of(connection, "bias")
+            found[path] = _bias(self.choice(path), reach, fine)
+        return found
+
+    def state(self, name: str, factor: FloatArray, membrane: QFormat) -> Entry:
         """A state's format: wide enough for what was seen, and saturating beyond."""
-        if name not in node.model.scaled:
-            return counter_entry(node, name)
-        fmt = membrane
+        if name not in self.node.model.scaled:
+            return counter_entry(self.node, name)
+        choice, fmt = self.choice(f"{self.node.path}.{name}"), membrane
         if name != "v":
-            reach = float(reach_of(node, name, factor, self.calibration).max()) * MARGIN
-            fmt = QFormat(STATE_BITS, point(reach, ROOM, FINEST))
-        return Entry(fmt, Rounding.FLOOR, Overflow.SATURATE)
+            bits = choice.bits or STATE_BITS
+            reach = float(reach_of(self.node, name, factor, self.calibration).max()) * MARGIN
+            fmt = QFormat(bits, point(reach, room(bits), FINEST))
+        return Entry(fmt, choice.rounding or Rounding.FLOOR, Overflow.SATURATE)
+
+    def constant(self, name: str, factor: FloatArray, membrane: QFormat) -> Entry:
+        """The format of a parameter of the neurons."""
+        node, choice = self.node, self.choice(f"{self.node.path}.{name}")
+        if name in node.model.coefficients:
+            return Entry(_decay(choice), choice.rounding or Rounding.FLOOR)
+        if name not in node.model.scaled:
+            return constant_entry(node, name)
+        rounding = choice.rounding or Rounding.NEAREST_EVEN
+        largest = float(np.abs(node.values[name].values).max())
+        if name == "threshold":
+            largest = threshold_held(node, self.calibration)
+        fmt = membrane
+        if choice.bits is not None:
+            # No finer than the membrane, so that comparing shifts no state.
+            fine = point(largest * float(factor.max()), room(choice.bits), membrane.frac)
+            fmt = QFormat(choice.bits, fine)
+        role = "free" if name == "bias" or choice.bits is not None else "shared"
+        if name == "threshold":
+            return threshold_entry(node, fmt, factor, role, rounding)
+        return Entry(fmt, rounding, Overflow.SATURATE, role)
 
 
-def _constant(node: Neuron, name: str, factor: FloatArray, membrane: QFormat) -> Entry:
-    if name in node.model.coefficients:
-        return Entry(DECAY, Rounding.FLOOR)
-    if name not in node.model.scaled:
-        return constant_entry(node, name)
-    if name == "threshold":
-        return threshold_entry(node, membrane, factor, "shared")
-    role = "free" if name == "bias" else "shared"
-    return Entry(membrane, overflow=Overflow.SATURATE, role=role)
+def _bias(choice: Choice, reach: float, finest: int) -> Entry:
+    bits = choice.bits or STATE_BITS
+    fmt = QFormat(bits, point(reach, room(bits), finest))
+    return Entry(fmt, choice.rounding or Rounding.NEAREST_EVEN, Overflow.SATURATE)
+
+
+def _decay(choice: Choice) -> QFormat:
+    """A leak, or a fixed-point factor from 0 to 2 with so many fraction bits."""
+    if choice.form == "leak":
+        return QFormat(choice.bits or LEAK_BITS, 0, signed=False, leak=True)
+    bits = choice.bits or DECAY_BITS
+    return QFormat(bits + 1, bits, signed=False)

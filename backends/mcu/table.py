@@ -8,14 +8,21 @@ from qspinn.fixed import Rounding
 from .toolchain import CORES
 
 CAPABILITIES = Capabilities(
-    weight_bits=(2, 4, 8, 16, 32),
-    state_bits=(8, 16, 32),
-    decay_formats=("fixed", "leak"),
+    weight_bits=(1, 2, 3, 4, 5, 6, 7, 8, 16, 32),
+    weight_forms=("binary", "ternary"),
+    state_bits=tuple(range(4, 33)),
+    bias_bits=tuple(range(2, 33)),
+    threshold_bits=tuple(range(2, 33)),
+    decay_forms=("fixed", "leak"),
+    decay_bits=tuple(range(1, 17)),
     state_roundings=tuple(Rounding),
     scale_groups=("layer", "channel", "neuron"),
+    drops_inputs=True,
     synapse_steps=0,
     notes=(
-        "any format of 1 to 32 bits; weights take 2, 4, 8, 16 or 32 bits each, states 8, 16 or 32",
+        "any format of 1 to 32 bits; in memory weights take 2, 4, 8, 16 or 32 bits each (binary "
+        "and ternary ones 2), states 8, 16 or 32",
+        "rows of weights that are all 0, as of dropped inputs, are left out where that saves bytes",
         "a parameter that is equal for all neurons, or all of a channel, is stored once",
         "a rounding that is not floor costs 5 to 16 instructions, stochastic rounding 16 to 27",
         "any model of the thirteen operations; no product needs more than 32-bit multiplication",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from qspinn.fixed import Interval
-from qspinn.ir import CONNECTIONS, Flatten, Graph, Neuron, Node, SumPool2d
+from qspinn.ir import CONNECTIONS, Flatten, Graph, Linear, Neuron, Node, SumPool2d
 from qspinn.printer import fits_int32
 from qspinn.signals import Signal, infer, signals, summed
 
@@ -61,6 +63,12 @@ class View:
     def lazy_inputs(self, node: Neuron) -> list[Node]:
         """The inputs that are added event by event."""
         return [s for s in map(self.source, node.inputs) if self.is_lazy(s)]
+
+    def ignored(self, node: Node) -> int:
+        """Elements of a signal that linear layers alone read, with weights that are all zeros."""
+        users = list(self.users(node.name))
+        read = [user.weight.values.any(0) for user in users if isinstance(user, Linear)]
+        return int((~np.any(read, axis=0)).sum()) if users and len(read) == len(users) else 0
 
     def current(self, node: Neuron) -> Signal:
         """The input current of a layer."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from qspinn.errors import PlanError, QuantizeError, located
-from qspinn.fixed import FloatArray, Overflow, text_key, to_int, to_real
+from qspinn.fixed import FloatArray, IntArray, Overflow, text_key, to_int, to_real
 from qspinn.ir import CONNECTIONS, Array, Graph, Input, Linear, Neuron, Node, Param, State
 from qspinn.plan import Entry, Plan
+from qspinn.planning import linear_readers
 
 _NAMES = {"scale": "weight"}
 """A one-to-one connection's ``scale`` is called weight in plans: ``.scale`` means the factor."""
@@ -19,15 +20,26 @@ def quantize(graph: Graph, plan: Plan) -> Graph:
     """Return ``graph`` in integers.
 
     Everything in the scale group of a neuron (weights and biases of all its connections,
-    threshold, states...) is multiplied by the plan's scale and then rounded to its format.
+    threshold, states...) is multiplied by the plan's scale and then rounded to its format. The
+    weights of inputs that the plan does not keep become 0, so that events there do nothing.
 
     Raises:
         PlanError: The plan lacks an entry, or names something the graph has not.
         QuantizeError: A value does not fit its format and may not saturate.
     """
     _refuse_unknown(graph, plan)
+    return graph.map(lambda node: quantize_node(graph, node, plan))
+
+
+def quantize_node(graph: Graph, node: Node, plan: Plan) -> Node:
+    """One node of a canonical float graph in integers, under a plan for its scale group.
+
+    Raises:
+        PlanError: The plan lacks an entry.
+        QuantizeError: A value does not fit its format and may not saturate.
+    """
     seed = int(plan.options.get("seed", "0"))
-    return graph.map(lambda node: _node(graph, node, plan, seed))
+    return _without(_node(graph, node, plan, seed), _dropped(graph, plan).get(node.name))
 
 
 def paths(graph: Graph) -> dict[str, str]:
@@ -114,6 +126,33 @@ def _refuse_unknown(graph: Graph, plan: Plan) -> None:
     neurons = {node.path for node in graph.of_type(Neuron)}
     if extra := sorted(plan.scales.keys() - neurons):
         raise PlanError(f"the plan scales {extra[0]}, which is no neuron node of {graph.name}")
+    inputs = {node.path for node in graph.of_type(Input)}
+    if extra := sorted(plan.active.keys() - inputs):
+        raise PlanError(f"the plan keeps inputs of {extra[0]}, which is no input of {graph.name}")
+
+
+def _dropped(graph: Graph, plan: Plan) -> dict[str, IntArray]:
+    """The columns of weights that a plan drops, by linear node."""
+    found: dict[str, IntArray] = {}
+    for node in graph.of_type(Input):
+        kept, size = plan.active.get(node.path), int(np.prod(node.shape))
+        if kept is None:
+            continue
+        with located(f"{node.path}.active"):
+            if kept.size and (kept.min() < 0 or kept.max() >= size):
+                raise PlanError(f"keeps inputs up to {kept.max()}, there are {size}")
+            rest = np.setdiff1d(np.arange(size), kept)
+            found.update({reader.name: rest for reader in linear_readers(graph, node)})
+    return found
+
+
+def _without(node: Node, columns: IntArray | None) -> Node:
+    """A linear node that ignores some of its inputs."""
+    if columns is None or not isinstance(node, Linear):
+        return node
+    values = node.weight.values.copy()
+    values[:, columns] = 0
+    return replace(node, weight=replace(node.weight, values=values))
 
 
 def _node(graph: Graph, node: Node, plan: Plan, seed: int) -> Node:
@@ -198,5 +237,7 @@ def _coefficient(path: str, param: Param, entry: Entry) -> Param:
 def _state(path: str, state: State, plan: Plan, factor: FloatArray) -> State:
     entry = plan[path]
     with located(path):
+        if entry.fmt.binary:
+            raise PlanError("only weights can have a binary format", hint="write s4f0")
         start = to_int(state.init.values * factor, entry.fmt, overflow=Overflow.SATURATE)
     return State(Param(start, entry.fmt), entry.fmt, entry.rounding, entry.overflow)
