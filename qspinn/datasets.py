@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from qspinn.errors import FrontendError, located
+from qspinn.errors import FrontendError, QspinnError, located
 from qspinn.ir import Array, Shape
 
 PARTS = {"calibrate": 0, "select": 1, "report": 2}
@@ -28,6 +28,7 @@ class Dataset:
         split: 0 calibrate, 1 select, 2 report, for each sample.
         events: (step, index, count, offsets) arrays, or None.
         dt: Seconds per step, where the file says.
+        shut: Parts whose samples may not be read (see `without`).
     """
 
     name: str
@@ -36,6 +37,14 @@ class Dataset:
     split: Array
     events: tuple[Array, Array, Array, Array] | None = None
     dt: float | None = None
+    shut: tuple[str, ...] = ()
+
+    def without(self, part: str) -> Dataset:
+        """This data set with one part shut: its samples cannot be read, its labels are -1."""
+        y = self.y
+        if y is not None:
+            y = np.where(self.split == PARTS[part], -1, y.astype(np.int64))
+        return replace(self, y=y, shut=(*self.shut, part))
 
     def part(self, name: str, limit: int | None = None) -> Array:
         """Indices of the samples of one part, at most ``limit`` of them."""
@@ -48,7 +57,15 @@ class Dataset:
 
         Raises:
             FrontendError: The file's samples do not have that shape.
+            QspinnError: A sample belongs to a part that is shut.
         """
+        for name in self.shut:
+            found = np.asarray(index)[self.split[index] == PARTS[name]]
+            if found.size:
+                raise QspinnError(
+                    f"sample {found[0]} of its {name} part was asked for; the part is shut",
+                    at=self.name,
+                )
         if self.events is not None:
             return self._raster(index, shape, steps)
         assert self.x is not None, "a data set has values or events"

@@ -81,8 +81,12 @@ def compare_accuracy(
     encoder: Encoder,
     part: str = "report",
     progress: Progress | None = None,
+    shorter: Encoder | None = None,
 ) -> Comparison | None:
-    """Both accuracies on one part of the data; None without labels or samples."""
+    """Both accuracies on one part of the data; None without labels or samples.
+
+    With ``shorter`` the quantized network is given that encoder's steps, the float one its own.
+    """
     index = dataset.part(part)
     if dataset.y is None or not len(index):
         return None
@@ -90,7 +94,11 @@ def compare_accuracy(
     right = []
     for turn, graph in enumerate((canonical, quantized)):
         told = None if progress is None else partial(_told, progress, turn * len(index))
-        right.append(predictions(graph, dataset, encoder, index, told) == labels)
+        given = shorter if turn and shorter else encoder
+        right.append(predictions(graph, dataset, given, index, told) == labels)
     return Comparison(
-        part, accuracy(right[0]), accuracy(right[1]), paired_difference(right[1], right[0])
+        part,
+        accuracy(right[0]),
+        accuracy(right[1]),
+        paired_difference(right[1], right[0]),
     )
