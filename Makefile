@@ -20,7 +20,7 @@ help:
 	@echo "make test           lint, types and all but the slow tests (SEED=... orders them)"
 	@echo "make lint           ruff and mypy alone"
 	@echo "make slow           the slow tests"
-	@echo "make bench          the benchmarks"
+	@echo "make bench          the benchmarks (MNIST=mnist.npz: those on it too)"
 	@echo "make lock           pin the newest packages for this PYTHON"
 	@echo "make clean          remove what builds and tests leave behind"
 
@@ -54,8 +54,9 @@ slow: setup
 	$(PYTEST) -m slow
 
 bench: setup
-	$(RUN) examples/benchmark/simulator.py
+	$(RUN) benchmarks/simulator.py
+	@if [ -n "$(MNIST)" ]; then $(RUN) benchmarks/grid.py --data "$(MNIST)"; fi
 
 clean:
 	rm -rf build dist out .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
-	find qspinn backends templates tests scripts examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find qspinn backends templates tests scripts examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -16,7 +16,7 @@ from qspinn.fixed import WORD, Interval, Overflow, QFormat, Rounding, text_key
 from qspinn.intervals import Spans, fixpoint
 from qspinn.ir import Graph, Neuron, Param, State
 from qspinn.program import Program, TypedOp
-from qspinn.signals import signals, summed
+from qspinn.signals import Signal, signals, summed
 
 Programs = Mapping[str, Program]
 
@@ -32,14 +32,19 @@ def programs(graph: Graph, steps: int | None = None) -> dict[str, Program]:
         QuantizeError: A state declared free of overflow may overflow, or a width exceeds 63 bits.
     """
     known = signals(graph)
-    found: dict[str, Program] = {}
-    for node in graph.of_type(Neuron):
-        with located(node.path):
-            current = summed(tuple(known[i] for i in node.inputs))
-            if current.interval is None:
-                raise QuantizeError("the graph is not quantized")
-            found[node.name] = _cached(node, current.interval, current.frac, steps)
-    return found
+    return {
+        node.name: program(node, tuple(known[i] for i in node.inputs), steps)
+        for node in graph.of_type(Neuron)
+    }
+
+
+def program(node: Neuron, args: tuple[Signal, ...], steps: int | None = None) -> Program:
+    """The typed list of one neuron node that reads ``args``; see `programs`."""
+    with located(node.path):
+        current = summed(args)
+        if current.interval is None:
+            raise QuantizeError("the graph is not quantized")
+        return _cached(node, current.interval, current.frac, steps)
 
 
 @lru_cache(maxsize=4096)
@@ -49,18 +54,14 @@ def _cached(node: Neuron, span: Interval, frac: int, steps: int | None) -> Progr
 
 def lower(node: Neuron, span: Interval, frac: int, steps: int | None = None) -> Program:
     """Lower one neuron node, whose input current has binary point ``frac`` and lies in ``span``."""
-    build = _Build(node.model, node.values, node.states, frac, node.path)
-    for op in node.model.ops:
-        build.add(op)
-    finals = {name: build.stored[name] for name in node.model.states}
-    output = build.at[node.model.output]
+    ops, finals, output = unproved(node, frac)
     leaves = {"a": span, **{name: _values(p) for name, p in node.values.items()}}
     start = {name: _values(s.init) for name, s in node.states.items()}
-    spans, forever = fixpoint(build.ops, finals, start, leaves, steps)
-    _refuse_overflow(build.ops, spans, node)
-    ops, moved = _without_idle_fits(build.ops, spans)
+    spans, forever = fixpoint(ops, finals, start, leaves, steps)
+    _refuse_overflow(ops, spans, node)
+    kept, moved = _without_idle_fits(ops, spans)
     return Program(
-        ops=ops,
+        ops=kept,
         finals={name: moved[i] for name, i in finals.items()},
         output=moved[output],
         sends=node.model.sends,
@@ -69,6 +70,19 @@ def lower(node: Neuron, span: Interval, frac: int, steps: int | None = None) -> 
         input_span=span,
         steps=None if forever else steps,
     )
+
+
+def unproved(node: Neuron, frac: int) -> tuple[list[TypedOp], dict[str, int], int]:
+    """The list of a node before intervals are known, with every store, and its results.
+
+    Returns:
+        The operations, the one that each state is kept from, and the one that is sent.
+    """
+    build = _Build(node.model, node.values, node.states, frac, node.path)
+    for op in node.model.ops:
+        build.add(op)
+    finals = {name: build.stored[name] for name in node.model.states}
+    return build.ops, finals, build.at[node.model.output]
 
 
 def _values(param: Param) -> Interval:

@@ -174,25 +174,6 @@ _SHARED = {
     "ge": "{0} >= {1}", "shl": "{0} * {factor}", "shr_floor": "{0} >> {k}",
 }  # fmt: skip
 
-NUMBA = Dialect(
-    declare="{name} = {code}",
-    number=_plain,
-    type_of=lambda span: "",
-    words={
-        **_SHARED,
-        "shr_zero": "({0} + ((1 << {k}) - 1 if {0} < 0 else 0)) >> {k}",
-        "shr_nearest_even": "near_even({0}, {k})",
-        "shr_nearest_away": "near_away({0}, {k})",
-        "shr_stochastic": "({0} + (noise({key}, step, index) >> (32 - {k}))) >> {k}",
-        "min": "min({0}, {1})", "max": "max({0}, {1})",
-        "and": "{0} & {1}", "or": "{0} | {1}", "not": "not {0}",
-        "select": "{1} if {0} else {2}",
-        "saturate": "min(max({0}, {lo}), {hi})",
-        "wrap": "{lo} + (({0} - {lo}) & {size})",
-    },
-)  # fmt: skip
-"""Scalars in a compiled Python loop; needs near_even, near_away, noise, step and index."""
-
 NUMPY = Dialect(
     declare="{name} = {code}",
     number=_plain,

@@ -56,13 +56,14 @@ def predict(readout: str, summary: Summary) -> Array:
 
     ``first_spike``: the earliest spike; then the larger final membrane potential.
     """
-    last = np.asarray(summary.last, np.float64)  # |values| < 2**53: exact
-    earliest = summary.first == summary.first.min(1, keepdims=True)
-    scores: dict[str, Array] = {
+    scores = {
         "count": summary.counts,
-        "membrane_last": last,
+        "membrane_last": summary.last,
         "membrane_max": summary.highest,
-        "first_spike": np.where(earliest, last, -np.inf),
     }
+    if readout == "first_spike":
+        last = np.asarray(summary.last, np.float64)  # |values| < 2**53: exact
+        earliest = summary.first == summary.first.min(1, keepdims=True)
+        scores[readout] = np.where(earliest, last, -np.inf)
     chosen: Array = scores[readout].argmax(1)
     return chosen

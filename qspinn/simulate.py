@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,9 @@ from qspinn.engine.machine import Machine, Network
 from qspinn.errors import QspinnError
 from qspinn.fixed import Interval
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph, Neuron, Output
-from qspinn.readout import Summary, output_neuron
+from qspinn.ir import Array, Graph, Input, Neuron, Output
+from qspinn.readout import Summary
+from qspinn.signals import Signal
 from qspinn.verify import verify
 
 __all__ = ["Events", "Result", "simulate"]
@@ -30,6 +33,7 @@ _BLOCK = 1 << 26
 """Bytes of edges that one sample's block may need; longer runs are cut into several blocks."""
 
 Progress = Callable[[int], None]
+Watch = Callable[[Machine], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +76,35 @@ def simulate(
         QspinnError: The graph is not integer, or the data do not fit its input.
     """
     _choose(record, RECORDS, "record")
+    require_integer(graph)
+    network = _network(graph, engine_of(engine))
+    node = network.graph.input
+    job = _Job(network, checked(node, network.signals[node.name], data), record)
+    job.run(threads or cores(), progress)
+    return job.result()
+
+
+def require_integer(graph: Graph) -> None:
+    """Refuse a float graph.
+
+    Raises:
+        QspinnError: It is one.
+    """
     if not graph.is_integer:
         raise QspinnError(f"{graph.name} is not quantized; interp.run interprets float graphs")
-    network = _network(graph, _engine(engine))
-    job = _Job(network, _checked(network, data), record)
-    job.run(threads or _cores(), progress)
-    return job.result()
+
+
+def watched(
+    graph: Graph, data: Array | Events, threads: int, engine: str, steps: int, watch: Watch
+) -> Summary:
+    """The summary of the first ``steps`` steps; ``watch`` sees every block, one at a time."""
+    network = _network(graph, engine)
+    job = _Job(network, data, "summary", steps, watch)
+    job.run(threads, None)
+    summary = job.result().summary
+    if summary is None:
+        raise QspinnError(f"{graph.name} has several outputs; a sweep sums up one")
+    return summary
 
 
 def _choose(value: str, allowed: tuple[str, ...], what: str) -> None:
@@ -85,7 +112,12 @@ def _choose(value: str, allowed: tuple[str, ...], what: str) -> None:
         raise QspinnError(f"{what} is one of {', '.join(allowed)}, not {value!r}")
 
 
-def _engine(engine: str) -> str:
+def engine_of(engine: str) -> str:
+    """``numba`` or ``numpy``.
+
+    Raises:
+        QspinnError: The engine is unknown, or not installed.
+    """
     _choose(engine, ENGINES, "engine")
     installed = find_spec("numba") is not None
     if engine == "numba" and not installed:
@@ -105,16 +137,16 @@ def _network(graph: Graph, engine: str) -> Network:
     return plain.network(graph)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _checked(network: Network, data: Array | Events) -> Array | Events:
-    """The data, if they fit the input."""
-    node = network.graph.input
-    span = network.signals[node.name].interval
+def checked(node: Input, signal: Signal, data: Array | Events) -> Array | Events:
+    """The data, if they fit the input of an integer graph."""
+    span = signal.interval
     events = isinstance(data, Events)
     shape = (len(data), data.steps, *data.shape) if isinstance(data, Events) else data.shape
     if len(shape) < 2 or shape[2:] != node.shape or shape[1] < 1:
@@ -131,23 +163,58 @@ def _checked(network: Network, data: Array | Events) -> Array | Events:
     return data
 
 
+def is_constant(data: Array | Events) -> bool:
+    """Whether every sample brings the same in every step; stops at the first that does not."""
+    if isinstance(data, Events):
+        return data.constant
+    return all((sample == sample[:1]).all() for sample in data)
+
+
+def add_summary(
+    machine: Machine, readout: str, membrane: str | None, steps: int, into: Sequence[Array]
+) -> None:
+    """Add a block to what readouts need, from the edges that the machine holds.
+
+    Args:
+        machine: After a block.
+        readout: The output node.
+        membrane: The state that is its potential, which the machine keeps; None: what is sent.
+        steps: Of the whole run.
+        into: Counts, first spike, last and highest potential of the samples of the machine.
+    """
+    network = machine.network
+    sent = machine.elements(readout, machine.cube(machine.dense(readout)))
+    graded = network.signals[readout].kind == "current"
+    potential = sent if graded else np.zeros_like(sent)
+    if membrane:
+        potential = machine.elements(membrane.rpartition(".")[0], machine.traces[membrane])
+    network.summarize(sent, potential, machine.time, steps, *into)
+
+
 class _Job:
     """One simulation: where its results go, and the chunks it is done in."""
 
-    def __init__(self, network: Network, data: Array | Events, record: str) -> None:
-        self.network, self.data = network, data
+    def __init__(
+        self, network: Network, data: Array | Events, record: str, steps: int | None = None,
+        watch: Watch | None = None,
+    ) -> None:  # fmt: skip
+        self.network, self.data, self.watch = network, data, watch
         self.samples = len(data)
-        self.steps = data.steps if isinstance(data, Events) else data.shape[1]
+        self.steps = steps or (data.steps if isinstance(data, Events) else data.shape[1])
+        self.constant = network.graph.input.name if is_constant(data) else ""
         outputs = [node.name for node in network.graph.of_type(Output)]
         self.readout = outputs[0] if len(outputs) == 1 else None
-        self.membrane = _membrane(network) if self.readout else None
+        self.membrane = network.membrane if self.readout else None
+        alone = record == "summary" and watch is None
+        self.summed = network.summed if alone else ""
         self.outputs = {name: self.room(name) for name in outputs if record != "summary"}
         self.states = {
             name: self.room(name.rpartition(".")[0]) for name in network.start if record == "trace"
         }
         kept = network.graph.of_type(Neuron) if record == "trace" else ()
         self.keep = frozenset(node.name for node in kept)
-        self.keep |= {self.membrane.rpartition(".")[0]} if self.membrane else set()
+        if self.membrane and not self.summed:
+            self.keep |= {self.membrane.rpartition(".")[0]}
         self.summary = self.blank()
 
     def room(self, name: str) -> Array:
@@ -169,14 +236,14 @@ class _Job:
         lock = Lock()
 
         def work() -> None:
-            machine = Machine(self.network, self.keep)
+            machine = Machine(self.network, self.keep, self.summed, constant=self.constant)
             while True:
                 with lock:
                     first = next(chunks, None)
                 if first is None:
                     return
                 last = min(first + height, self.samples)
-                self.chunk(machine, slice(first, last), block)
+                self.chunk(machine, slice(first, last), block, lock)
                 if progress:
                     with lock:
                         progress(last - first)
@@ -199,14 +266,25 @@ class _Job:
         fair = -(-self.samples // threads)
         return block, max(1, min(self.network.bytes // (each * block), fair))
 
-    def chunk(self, machine: Machine, samples: slice, block: int) -> None:
+    def chunk(
+        self, machine: Machine, samples: slice, block: int, lock: AbstractContextManager[Any]
+    ) -> None:
         """Simulate some samples from their first step to their last."""
         machine.reset(samples.stop - samples.start)
+        if self.summed:
+            machine.open_sums(self.steps)
         while machine.time < self.steps:
             machine.feed(self.data, samples.start, min(block, self.steps - machine.time))
             machine.run()
-            self.collect(machine, samples)
+            if self.watch:
+                with lock:
+                    self.watch(machine)
+            if not self.summed:
+                self.collect(machine, samples)
             machine.advance()
+        if self.summed:
+            for part, found in zip(self.summary, machine.summary(), strict=True):
+                part[samples] = found
 
     def collect(self, machine: Machine, samples: slice) -> None:
         """Take from the block just simulated what is wanted."""
@@ -219,14 +297,8 @@ class _Job:
             room[samples, steps] = port.elements(machine.traces[name])
         if self.readout is None:
             return
-        sent = machine.elements(self.readout, machine.cube(machine.dense(self.readout)))
-        graded = self.network.signals[self.readout].kind == "current"
-        membrane = sent if graded else np.zeros_like(sent)
-        if self.membrane:
-            owner = self.membrane.rpartition(".")[0]
-            membrane = machine.elements(owner, machine.traces[self.membrane])
         into = [part[samples] for part in self.summary]
-        self.network.summarize(sent, membrane, machine.time, self.steps, *into)
+        add_summary(machine, self.readout, self.membrane, self.steps, into)
 
     def result(self) -> Result:
         """What was collected, each edge in its shape."""
@@ -241,13 +313,3 @@ class _Job:
             Summary(*self.summary) if self.readout else None,
             Trace(states, outputs) if outputs else None,
         )
-
-
-def _membrane(network: Network) -> str | None:
-    """The state that readouts of the membrane potential look at, if it fits the output."""
-    graph = network.graph
-    node = output_neuron(graph)
-    if node is None or "v" not in node.states:
-        return None
-    size = network.ports[graph.output.name].size
-    return f"{node.name}.v" if network.ports[node.name].size == size else None

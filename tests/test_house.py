@@ -32,6 +32,7 @@ LEVELS = {
     "neurons": 1,
     "signals": 1,
     "capabilities": 1,
+    "choice": 1,
     "verify": 1,
     "text": 1,
     "storage": 1,
@@ -48,6 +49,7 @@ LEVELS = {
     "calibrate": 2,
     "plan": 2,
     "planning": 2,
+    "choosing": 2,
     "memory": 2,
     "readout": 2,
     "stats": 2,
@@ -74,11 +76,11 @@ BACKEND_LEVEL = 3  # backends implement the protocol, and stand beside it
 
 HEAVY = {
     *("torch", "snntorch", "onnx", "lava", "sklearn", "numba", "scipy", "matplotlib", "networkx"),
-    *("h5py", "nir", "unicorn", "elftools", "dask"),
+    *("h5py", "nir", "unicorn", "elftools", "dask", "pymoo"),
 }
 
 TOP_LEVEL = {
-    *("qspinn", "backends", "templates", "tests", "examples", "scripts"),
+    *("qspinn", "backends", "templates", "tests", "examples", "scripts", "benchmarks"),
     *("constraints", "docs", ".ci", ".gitignore", ".gitattributes"),
     *("pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
     *("action.yml", ".pre-commit-hooks.yaml"),

@@ -15,7 +15,7 @@ from lists import random_step
 from networks import random_network
 from qspinn.fixed import Interval, Rounding, hash32, shr
 from qspinn.ir import Array
-from qspinn.printer import NUMBA, NUMPY, c_dialect, c_type, fits_int32, render, uniform_literal
+from qspinn.printer import NUMPY, c_dialect, c_type, fits_int32, render, uniform_literal
 from qspinn.program import TYPED_KINDS, Program, TypedOp
 from watching import Step, watched
 
@@ -89,20 +89,6 @@ def test_numpy() -> None:
         got = [eval(code, scope) for code in (*printed.finals.values(), printed.output)]
         for want, have in zip(results(step), got, strict=True):
             assert np.array_equal(want, np.broadcast_to(have, want.shape)), step.program.text()
-
-
-def test_numba_as_plain_python() -> None:
-    """One neuron at a time, with Python's own integers."""
-    for step in steps()[::3]:
-        printed = render(step.program, NUMBA, lambda op: op.name)
-        code = compile("\n".join(printed.lines), "printed", "exec")
-        found, index, want = leaves(step), numbers(step), results(step)
-        for at in range(0, index.size, 7):
-            scope = {**WORDS, "step": step.time, "index": int(index[at])}
-            scope |= {name: int(x[at]) for name, x in found.items()}
-            exec(code, scope)
-            got = [int(eval(c, scope)) for c in (*printed.finals.values(), printed.output)]
-            assert got == [int(w[at]) for w in want], step.program.text()
 
 
 # --- C ---

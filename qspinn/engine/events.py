@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -62,6 +63,18 @@ class Events:
     def size(self) -> int:
         """The number of elements of the signal."""
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether each sample has the same events in every step, as directly encoded values do."""
+        counts = np.diff(self.offsets).reshape(-1, self.steps)
+        if self.steps == 1 or not counts.size or (counts != counts[:, :1]).any():
+            return False
+        later = np.arange(counts.size) % self.steps > 0
+        at = np.flatnonzero(np.repeat(later, counts.ravel()))
+        before = at - np.repeat(counts[:, 0], counts[:, 1:].sum(1))
+        parts = (self.index,) if self.values is None else (self.index, self.values)
+        return all(bool((part[at] == part[before]).all()) for part in parts)
 
     @classmethod
     def from_dense(cls, data: Array) -> Events:

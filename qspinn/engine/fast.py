@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,8 @@ from qspinn.engine import kernels
 from qspinn.engine.layout import Port, Runs, Table, port, table
 from qspinn.engine.machine import Machine, Network, Stage
 from qspinn.engine.printed import Neurons, neurons
+from qspinn.errors import located
+from qspinn.fixed import Interval
 from qspinn.ir import (
     CONNECTIONS,
     Array,
@@ -24,82 +27,148 @@ from qspinn.ir import (
     Output,
     SumPool2d,
 )
-from qspinn.lowering import programs
-from qspinn.signals import Signals, signals, summed
+from qspinn.lowering import program
+from qspinn.signals import Signal, infer, summed
 
-_CACHE = 1 << 20
+_CACHE = 1 << 21
 """Small enough for most second caches, large enough to hide what a call from Python costs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One node made ready to run.
+
+    Attributes:
+        node: The node.
+        signal: The type of its edge.
+        port: The memory layout of its edge.
+        link: A number for these two: equal where all that reads the edge can be the same.
+        stage: What it does in a block; None: nothing.
+        start: The first row of each state, in lanes.
+    """
+
+    node: Node
+    signal: Signal
+    port: Port
+    link: int
+    stage: Stage | None = None
+    start: Mapping[str, Array] = field(default_factory=dict)
 
 
 def network(graph: Graph) -> Network:
     """Make an integer graph ready to run on compiled loops."""
-    return _Build(graph).network()
+    return assembled(graph, Workshop().parts(graph))
 
 
-class _Build:
-    """Ports and stages, node by node."""
+def assembled(graph: Graph, parts: Sequence[Part]) -> Network:
+    """The network of a graph and the parts of its nodes."""
+    start = {f"{p.node.name}.{state}": row for p in parts for state, row in p.start.items()}
+    return Network(
+        graph,
+        {part.node.name: part.signal for part in parts},
+        {part.node.name: part.port for part in parts},
+        tuple(part.stage for part in parts if part.stage),
+        start, _CACHE, kernels.summarize, kernels.compact, sums=True,
+    )  # fmt: skip
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.signals: Signals = signals(graph)
-        self.programs = programs(graph)
-        self.ports: dict[str, Port] = {}
-        self.stages: list[Stage] = []
-        self.start: dict[str, Array] = {}
 
-    def network(self) -> Network:
-        for node in self.graph.nodes:
-            self.add(node)
-        return Network(
-            self.graph, self.signals, self.ports, tuple(self.stages), self.start, _CACHE,
-            kernels.summarize, kernels.compact,
-        )  # fmt: skip
+class Workshop:
+    """Makes parts; a node that graphs share is one part wherever it reads edges of one kind."""
 
-    def add(self, node: Node) -> None:
-        y = self.signals[node.name]
+    def __init__(self) -> None:
+        self.made: dict[tuple[int, ...], Part] = {}
+        self.links: dict[tuple[Signal, int], int] = {}
+        self.orders: dict[bytes, Array] = {}
+
+    def parts(self, graph: Graph) -> tuple[Part, ...]:
+        """The parts of a verified graph, in the order of its nodes."""
+        found: dict[str, Part] = {}
+        for node in graph.nodes:
+            if isinstance(node, Delay):  # it may stand before what it reads
+                found[node.name] = self.part(node, ())
+        for node in graph.nodes:
+            if not isinstance(node, Delay):
+                found[node.name] = self.part(node, tuple(found[name] for name in node.inputs))
+        return tuple(found[node.name] for node in graph.nodes)
+
+    def part(self, node: Node, args: tuple[Part, ...]) -> Part:
+        """The part of a node that reads the edges of ``args``."""
+        key = (id(node), *(part.link for part in args))
+        if key not in self.made:
+            self.made[key] = self._make(node, args)
+        return self.made[key]
+
+    def _make(self, node: Node, args: tuple[Part, ...]) -> Part:
+        with located(node.name):
+            if isinstance(node, Delay):
+                y = Signal(node.shape, node.kind, Interval(0, node.high))
+                return self._finished(node, y, port(y), partial(Machine.delayed, delay=node))
+            y = infer(node, tuple(part.signal for part in args))
         if isinstance(node, Input):
-            self.ports[node.name] = port(y)
-        elif isinstance(node, Delay):
-            self.ports[node.name] = port(y)
-            self.stages.append(partial(Machine.delayed, delay=node))
-        elif isinstance(node, Flatten | Output):
-            self.ports[node.name] = self.ports[node.inputs[0]]
-        elif isinstance(node, Neuron):
-            self.stages.append(self.neurons(node))
-        else:
-            assert isinstance(node, (*CONNECTIONS, SumPool2d, MaxPool2d)), type(node)
-            x = self.signals[node.inputs[0]]
-            made = table(node, x, y, self.ports[node.inputs[0]].order)
-            self.ports[node.name] = made.port
-            self.stages.append(_connection(node, made))
+            return self._finished(node, y, port(y))
+        if isinstance(node, Flatten | Output):
+            return self._finished(node, y, args[0].port)
+        if isinstance(node, Neuron):
+            return self._neurons(node, y, args)
+        assert isinstance(node, (*CONNECTIONS, SumPool2d, MaxPool2d)), type(node)
+        made = table(node, args[0].signal, y, args[0].port.order)
+        return self._finished(node, y, made.port, _connection(node, made))
 
-    def neurons(self, node: Neuron) -> Stage:
-        args = tuple(self.signals[name] for name in node.inputs)
-        total = port(summed(args), self.ports[node.inputs[0]].order)
-        out = port(self.signals[node.name], total.order)
-        self.ports[node.name] = out
-        body = neurons(node, self.programs[node.name], out)
-        for name, row in zip(body.states, body.start, strict=True):
-            self.start[f"{node.name}.{name}"] = row
-        shifts = tuple(summed(args).frac - x.frac for x in args)
-        return _Layer(node, body, total, shifts)
+    def _neurons(self, node: Neuron, y: Signal, args: tuple[Part, ...]) -> Part:
+        signals = tuple(part.signal for part in args)
+        total = port(summed(signals), args[0].port.order)
+        out = port(y, total.order)
+        body = neurons(node, program(node, signals), out)
+        shifts = tuple(summed(signals).frac - x.frac for x in signals)
+        start = dict(zip(body.states, body.start, strict=True))
+        return self._finished(node, y, out, _Layer(node, body, total, shifts), start)
+
+    def _finished(
+        self, node: Node, y: Signal, lanes: Port, stage: Stage | None = None,
+        start: Mapping[str, Array] | None = None,
+    ) -> Part:  # fmt: skip
+        order = -1
+        if lanes.order is not None:
+            order = id(self.orders.setdefault(lanes.order.tobytes(), lanes.order))
+        link = self.links.setdefault((y, order), len(self.links))
+        return Part(node, y, lanes, link, stage, start or {})
 
 
 def _connection(node: Node, made: Table) -> Stage:
-    source, name, body = node.inputs[0], node.name, made.body
+    body = made.body
     if isinstance(node, MaxPool2d):
         assert isinstance(body, Runs), "pools have runs"
-        return lambda machine: kernels.highest(
-            *machine.events(source), body.first, body.to, machine.result(name)
-        )
+        return _Product(node, made.port, kernels.highest, (body.first, body.to))
     if isinstance(body, Runs):
-        arrays = (body.first, body.to, body.source, body.length, body.weights, body.start)
-        return lambda machine: kernels.scatter(
-            *machine.events(source), *arrays, machine.result(name)
-        )
-    return lambda machine: kernels.linear(
-        *machine.events(source), body.weights, body.start, machine.result(name)
-    )
+        runs = (body.first, body.to, body.source, body.length)
+        return _Product(node, made.port, kernels.scatter, (*runs, body.weights, body.start))
+    if body.moves is None:
+        return _Product(node, made.port, kernels.linear, (body.weights, body.start))
+    pairs = (body.weights, body.start, body.moves)
+    return _Product(node, made.port, kernels.linear_pairs, pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """The stage of a connection or a pool."""
+
+    node: Node
+    port: Port
+    kernel: Callable[..., None]
+    arrays: tuple[Array, ...]
+
+    def __call__(self, machine: Machine) -> None:
+        name, source = self.node.name, machine.network.origin[self.node.inputs[0]]
+        lo, hi, index, values = machine.events(source)
+        out = machine.result(name)
+        if source != machine.constant:
+            self.kernel(lo, hi, index, values, *self.arrays, out)
+            return
+        # Every step brings the same: one of each sample is enough.
+        lo, hi = lo[:: machine.steps].copy(), hi[:: machine.steps].copy()
+        once = machine.buffer((name, "once"), (machine.samples, self.port.width), self.port.dtype)
+        self.kernel(lo, hi, index, values, *self.arrays, once)
+        machine.cube(out)[:] = once[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,23 +181,23 @@ class _Layer:
     shifts: tuple[int, ...]
 
     def __call__(self, machine: Machine) -> None:
-        name, total = self.node.name, self.total
-        keep = name in machine.keep
-        states = [machine.states[f"{name}.{state}"] for state in self.body.states]
-        traces = [
-            machine.buffer(
-                (f"{name}.{state}", "trace"),
-                (machine.samples, machine.steps if keep else 0, total.width),
-                held.dtype,
+        name, width = self.node.name, self.total.width
+        states = tuple(machine.states[f"{name}.{state}"] for state in self.body.states)
+        traces = None
+        if name in machine.keep:
+            cube = (machine.samples, machine.steps, width)
+            traces = tuple(
+                machine.buffer((f"{name}.{state}", "trace"), cube, held.dtype)
+                for state, held in zip(self.body.states, states, strict=True)
             )
-            for state, held in zip(self.body.states, states, strict=True)
-        ]
-        current, sent = machine.cube(self.current(machine)), machine.cube(machine.result(name))
-        arrays = (*states, *traces, *self.body.constants)
-        self.body.run(total.size, machine.time, current, sent, keep, *arrays)
-        if keep:
             for state, trace in zip(self.body.states, traces, strict=True):
                 machine.traces[f"{name}.{state}"] = trace
+        current = machine.cube(self.current(machine))
+        if name == machine.summed:
+            self.body.run(machine.time, current, None, states, traces, machine.sums)
+        else:
+            sent = machine.cube(machine.result(name))
+            self.body.run(machine.time, current, sent, states, traces)
 
     def current(self, machine: Machine) -> Array:
         """The sum of all currents at the finest binary point, in the order of the first one."""

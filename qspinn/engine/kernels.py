@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from qspinn.engine.layout import TILE
+from qspinn.engine.layout import OFFSET, TILE
 from qspinn.ir import Array
 
 # Of type Any, as where numba is not installed: which types it has depends on its version.
@@ -27,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _I64 = ir.IntType(64)
 _RUN = 16
 """Lanes that are added at a time to a run, which is often as short as a window is wide."""
+EIGHT = 8
+"""Events that are listed at a time."""
 
 
 def compiled(function: F) -> F:
@@ -91,6 +93,57 @@ def _sum_rows(
         for k, total in parts:
             place = _lanes(builder, target.data, builder.add(at, k), wide, lanes)
             builder.store(builder.load(total), place, align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@generated
+def _sum_pairs(
+    typing: Any, weights: Any, tile: Any, start: Any, moves: Any, index: Any, lo: Any, hi: Any,
+    out: Any, at: Any,
+) -> Any:  # fmt: skip
+    """What `_sum_rows` does with 8-bit weights in pairs (see `layout.Tiles`) and 16-bit sums.
+
+    Adds whole words, and their upper halves alone: the lower halves follow from the two sums. Three
+    instructions for 64 weights where widening them first takes four.
+    """
+    signature = types.void(weights, tile, start, moves, index, lo, hi, out, at)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        w, begin, move, positions, target = (
+            context.make_array(sig.args[i])(context, builder, args[i]) for i in (0, 2, 3, 4, 7)
+        )
+        tile, lo, hi, at = args[1], args[5], args[6], args[8]
+        wide = sig.args[7].dtype.bitwidth
+        vector = ir.VectorType(ir.IntType(16), TILE // 2)
+        eight = ir.Constant(vector, [8] * vector.count)
+        words, upper = (cgutils.alloca_once(builder, vector) for _ in range(2))
+        builder.store(ir.Constant(vector, None), words)
+        builder.store(ir.Constant(vector, None), upper)
+        row = builder.mul(tile, builder.extract_value(w.shape, 1))
+        with cgutils.for_range_slice(builder, lo, hi, _I64(1), intp=_I64) as (e, _):
+            i = builder.zext(builder.load(builder.gep(positions.data, [e])), _I64)
+            place = builder.gep(w.data, [builder.mul(builder.add(row, i), _I64(TILE))])
+            x = builder.load(builder.bitcast(place, vector.as_pointer()), align=1)
+            builder.store(builder.add(builder.load(words), x), words)
+            builder.store(builder.add(builder.load(upper), builder.ashr(x, eight)), upper)
+        high = builder.load(upper)
+        shift = builder.mul(builder.sub(hi, lo), _I64(OFFSET))
+        low = builder.sub(builder.load(words), builder.shl(high, eight))
+        low = builder.sub(low, _splat(builder, shift, vector))
+        first = builder.mul(tile, _I64(TILE))
+        for k, total in ((_I64(0), low), (_I64(vector.count), high)):
+            here = builder.add(first, k)
+            if wide > 16:
+                total = builder.sext(total, ir.VectorType(ir.IntType(wide), vector.count))
+            up, from_ = (
+                builder.load(_lanes(builder, held.data, here, wide, vector.count), align=1)
+                for held in (move, begin)
+            )
+            total = builder.add(builder.shl(total, up), from_)
+            place = _lanes(builder, target.data, builder.add(at, k), wide, vector.count)
+            builder.store(total, place, align=1)
         return context.get_dummy_value()
 
     return signature, generate
@@ -162,10 +215,20 @@ def _nonzero(typing: Any, lanes: Any, at: Any) -> Any:
 
 @generated
 def _lowest(typing: Any, word: Any) -> Any:
-    """The position of the lowest bit that is set."""
+    """The position of the lowest bit that is set; 64 where none is."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.IntType(1)(1))
+        return builder.cttz(args[0], ir.IntType(1)(0))
+
+    return types.int64(types.uint64), generate
+
+
+@generated
+def _ones(typing: Any, word: Any) -> Any:
+    """The number of bits that are set."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
 
     return types.int64(types.uint64), generate
 
@@ -187,6 +250,20 @@ def linear(
         for r in range(rows):
             at = r * width + tile * TILE
             _sum_rows(weights, tile, start, index, values, lo[r], hi[r], flat, at)
+
+
+@compiled
+def linear_pairs(
+    lo: Array, hi: Array, index: Array, values: Any, weights: Array, start: Array, moves: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """What `linear` does, for events that are all 1 and weights in pairs."""
+    rows, width = out.shape
+    flat = out.reshape(-1)
+    for tile in range(weights.shape[0]):
+        for r in range(rows):
+            at = r * width + tile * TILE
+            _sum_pairs(weights, tile, start, moves, index, lo[r], hi[r], flat, at)
 
 
 @compiled
@@ -234,7 +311,11 @@ def highest(
 
 @compiled
 def compact(lanes: Array, size: int, offsets: Array, index: Array, values: Any) -> None:
-    """List the non-zero lanes of each row; without a branch for every lane."""
+    """List the non-zero lanes of each row; ``index`` has room for `EIGHT` more than there can be.
+
+    Eight positions are written at a time, of which those count that the row has: a branch for
+    each event would be guessed wrong too often.
+    """
     rows, width = lanes.shape
     flat = lanes.reshape(-1)
     k = 0
@@ -243,14 +324,29 @@ def compact(lanes: Array, size: int, offsets: Array, index: Array, values: Any) 
         for first in range(0, size, TILE):
             at = r * width + first
             word = _nonzero(flat, at)
-            while word != 0:
-                j = _lowest(word)
-                index[k] = first + j
-                if values is not None:
-                    values[k] = flat[at + j]
-                k += 1
-                word &= word - _ONE
+            if size - first < TILE:  # lanes without an element hold anything
+                word &= (_ONE << np.uint64(size - first)) - _ONE
+            end = k + _ones(word)
+            while k < end:
+                for i in range(EIGHT):
+                    j = _lowest(word)
+                    index[k + i] = first + j
+                    if values is not None and word != 0:
+                        values[k + i] = flat[at + j]
+                    word &= word - _ONE
+                k += EIGHT
+            k = end
         offsets[r + 1] = k
+
+
+@compiled
+def reached(lo: Array, hi: Array, index: Array, fan: Array) -> int:
+    """The sum of ``fan`` over all events."""
+    total = 0
+    for r in range(lo.size):
+        for e in range(lo[r], hi[r]):
+            total += fan[index[e]]
+    return total
 
 
 @compiled

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from qspinn.signals import Signal
 TILE = 64
 """Lanes of a row come in multiples of this; `kernels`' code on disk is compiled for it."""
 
+_LINE = 64
+OFFSET = 128
+"""Added to the weights in the lower halves of pairs, so that they have no sign."""
+
 
 def lane_type(span: Interval, narrowest: int = 16) -> np.dtype[np.signedinteger]:
     """The narrowest signed type that holds an interval."""
@@ -45,6 +50,14 @@ def lane_type(span: Interval, narrowest: int = 16) -> np.dtype[np.signedinteger]
 def spanned(values: IntArray) -> Interval:
     """From the smallest to the largest of some integers."""
     return Interval(int(values.min()), int(values.max()))
+
+
+def aligned(size: int, dtype: Any) -> Array:
+    """Zeros that start where a cache line does: a vector across two lines takes twice as long."""
+    dtype = np.dtype(dtype)
+    room = np.zeros(size * dtype.itemsize + _LINE, np.uint8)
+    first = -room.ctypes.data % _LINE
+    return room[first : first + size * dtype.itemsize].view(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +104,16 @@ def port(signal: Signal, order: IntArray | None = None, *, tile: int = TILE) -> 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """A dense matrix for `kernels.linear`: (tiles, inputs, TILE), and the row it starts from."""
+    """A dense matrix for `kernels.linear`: (tiles, inputs, TILE), and the row it starts from.
+
+    With ``moves`` it is for `kernels.linear_pairs`: weight i of a tile lies beside weight
+    i + TILE / 2, in the lower half of a 16-bit word and `OFFSET` larger than it is, and the sum of
+    a lane is moved up by so many bits before the start is added.
+    """
 
     weights: Array
     start: Array
+    moves: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +150,39 @@ def table(node: Node, x: Signal, y: Signal, order: IntArray | None) -> Table:
 def _(node: Linear, x: Signal, y: Signal, order: IntArray | None) -> Table:
     out = port(y)
     w, bias = scaled(node.weight, node.bias, x)
-    full = np.zeros((x.size, out.width), _weight_type(w, out))
+    start = out.lanes(every(bias, y), out.dtype)
+    moves = _common_zeros(w)
+    paired = x.kind == "spike" and out.dtype.itemsize <= 4 and _fits_pairs(w >> moves[:, None])
+    w = w >> moves[:, None] if paired else w
+    full = np.zeros((x.size, out.width), np.int8 if paired else _weight_type(w, out))
     full[:, : out.size] = (w if order is None else w[:, order]).T
     tiles = full.reshape(x.size, -1, TILE).transpose(1, 0, 2)
-    return Table(out, Tiles(np.ascontiguousarray(tiles), out.lanes(every(bias, y), out.dtype)))
+    held = aligned(tiles.size, tiles.dtype).reshape(tiles.shape)
+    held[:] = _pairs(tiles) if paired else tiles
+    return Table(out, Tiles(held, start, out.lanes(moves, out.dtype) if paired else None))
+
+
+def _common_zeros(weights: IntArray) -> IntArray:
+    """How many bits below all weights of each output are zero: those of a finer bias, say."""
+    together = np.bitwise_or.reduce(weights, axis=1)
+    lowest = together & -together
+    found: IntArray = np.where(lowest > 0, np.log2(np.maximum(lowest, 1)), 0).astype(np.int64)
+    return found
+
+
+def _fits_pairs(weights: IntArray) -> bool:
+    """Whether weights have 8 bits, and any sum of some of an output's 16."""
+    if lane_type(spanned(weights), 8) != np.int8:
+        return False
+    most = max(int(np.maximum(weights, 0).sum(1).max()), -int(np.minimum(weights, 0).sum(1).min()))
+    return most < 1 << 15
+
+
+def _pairs(tiles: Array) -> Array:
+    """Tiles of 8-bit weights with those of the two halves side by side."""
+    low, high = tiles[..., : TILE // 2], tiles[..., TILE // 2 :]
+    words: Array = (high.astype("<i2") << 8) | (low.astype("<i2") + OFFSET)
+    return words.view(np.int8)
 
 
 @table.register
@@ -283,3 +331,19 @@ def _weight_type(weights: IntArray, out: Port) -> np.dtype[np.signedinteger]:
     own = lane_type(spanned(weights), 8)
     # A weight can exceed its sum only where nothing ever arrives.
     return own if own.itemsize <= out.dtype.itemsize else out.dtype
+
+
+def fan_out(node: Node, x: Signal, y: Signal) -> IntArray:
+    """The weights that an event on each element of ``x`` adds, in the order of the elements.
+
+    A linear connection keeps no column of zeros; of a convolution the places count that the
+    window reaches.
+    """
+    if isinstance(node, Linear):
+        used = (node.weight.values != 0).any(0)
+        return np.where(used, len(node.weight.values), 0).astype(np.int64)
+    body = table(node, x, y, None).body
+    assert isinstance(body, Runs), "only a linear connection has tiles"
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(body.length, dtype=np.int64)])
+    reached: IntArray = before[body.first[1:]] - before[body.first[:-1]]
+    return reached

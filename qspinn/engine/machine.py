@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from qspinn.engine.events import Events, index_type
-from qspinn.engine.layout import Port
+from qspinn.engine.layout import Port, aligned
 from qspinn.ir import Array, Delay, Flatten, Graph, Output
+from qspinn.readout import output_neuron
 from qspinn.signals import Signals
 
 List = tuple[Array, Array, Array, Any]
@@ -36,6 +37,7 @@ class Network:
         bytes: What the edges of a block should not exceed.
         summarize: Adds a block to what readouts need; see `kernels.summarize`.
         compact: Lists the events of lanes, where stages ask for lists; see `kernels.compact`.
+        sums: Whether neurons can add up what readouts need of them as they are stepped.
     """
 
     graph: Graph
@@ -46,6 +48,7 @@ class Network:
     bytes: int
     summarize: Callable[..., None]
     compact: Callable[..., None] | None = None
+    sums: bool = False
 
     @cached_property
     def delays(self) -> tuple[Delay, ...]:
@@ -71,6 +74,27 @@ class Network:
             found[node.name] = found[node.inputs[0]] if passes else node.name
         return found
 
+    @cached_property
+    def membrane(self) -> str | None:
+        """The state that readouts of the membrane potential look at, if it fits the output."""
+        node = output_neuron(self.graph)
+        if node is None or "v" not in node.states:
+            return None
+        fits = self.ports[node.name].size == self.ports[self.graph.output.name].size
+        return f"{node.name}.v" if fits else None
+
+    @cached_property
+    def summed(self) -> str:
+        """The neuron node whose own sums are all that readouts need; empty: there is none."""
+        outputs = self.graph.of_type(Output)
+        if not self.sums or len(outputs) != 1 or self.membrane is None:
+            return ""
+        owner = self.membrane.rpartition(".")[0]
+        passing = (Flatten, Output)
+        read = {i for n in self.graph.nodes if not isinstance(n, passing) for i in n.inputs}
+        inner = any(self.origin[name] == owner for name in read)
+        return owner if self.origin[outputs[0].name] == owner and not inner else ""
+
 
 @dataclass
 class Machine:
@@ -79,6 +103,11 @@ class Machine:
     network: Network
     keep: frozenset[str] = frozenset()
     """Neuron nodes whose states are wanted after every step, in `traces`."""
+    summed: str = ""
+    """The neuron node of which only `sums` are wanted, not the edge."""
+    sums: tuple[Array, ...] = ()
+    constant: str = ""
+    """The input, if each sample brings the same in every step; what it feeds is computed once."""
     samples: int = 0
     steps: int = 0
     time: int = 0
@@ -94,13 +123,39 @@ class Machine:
         """Put ``samples`` samples before their first step."""
         self.samples, self.time, self.steps = samples, 0, 0
         for name, row in self.network.start.items():
-            self.states[name] = self.buffer((name, "state"), (samples, row.size), row.dtype)
-            self.states[name][:] = row
+            self.restart(name, row)
         for delay in self.network.delays:
-            port = self.network.ports[delay.name]
-            shape = (samples, delay.steps, port.width)
-            self._rings[delay.name] = self.buffer((delay.name, "ring"), shape, port.dtype)
-            self._rings[delay.name][:] = 0
+            self.clear_ring(delay)
+
+    def restart(self, name: str, row: Array) -> None:
+        """Put a state of all samples before the first step."""
+        self.states[name] = self.buffer((name, "state"), (self.samples, row.size), row.dtype)
+        self.states[name][:] = row
+
+    def clear_ring(self, delay: Delay) -> None:
+        """Forget what a delay has yet to bring."""
+        port = self.network.ports[delay.name]
+        shape = (self.samples, delay.steps, port.width)
+        self._rings[delay.name] = self.buffer((delay.name, "ring"), shape, port.dtype)
+        self._rings[delay.name][:] = 0
+
+    def open_sums(self, steps: int) -> None:
+        """Put counts, first spikes and highest potentials before the first of ``steps`` steps."""
+        name = self.summed
+        kind, held = self.network.signals[name].kind, self.states[f"{name}.v"]
+        shape = (self.samples, self.network.ports[name].width)
+        counts = self.buffer((name, "counts"), shape, np.int32 if kind == "spike" else np.int64)
+        first = self.buffer((name, "first"), shape, np.int32)
+        highest = self.buffer((name, "highest"), shape, held.dtype)
+        counts[:], first[:], highest[:] = 0, steps, np.iinfo(held.dtype).min
+        self.sums = (counts, first, highest)
+
+    def summary(self) -> tuple[Array, ...]:
+        """Counts, first spikes, last and highest potentials so far, each (samples, elements)."""
+        port = self.network.ports[self.summed]
+        counts, first, highest = self.sums
+        last = self.states[f"{self.summed}.v"]
+        return tuple(port.elements(lanes) for lanes in (counts, first, last, highest))
 
     def run(self) -> None:
         """Do the steps that the input was fed for."""
@@ -123,12 +178,12 @@ class Machine:
     def buffer(self, use: tuple[str, str], shape: tuple[int, ...], dtype: Any) -> Array:
         """Memory for one use of one node, the same in every block; zero when new."""
         view = self._views.get(use)
-        if view is not None and view.shape == shape:
+        if view is not None and view.shape == shape and view.dtype == dtype:
             return view
         size = prod(shape)
         held = self._buffers.get(use)
-        if held is None or held.size < size:
-            held = self._buffers[use] = np.zeros(size, dtype)
+        if held is None or held.size < size or held.dtype != dtype:
+            held = self._buffers[use] = aligned(size, dtype)
         self._views[use] = held[:size].reshape(shape)
         return self._views[use]
 
@@ -153,7 +208,7 @@ class Machine:
         if name not in self.lists:
             port, lanes = self.network.ports[name], self.lanes[name]
             offsets = self.buffer((name, "offsets"), (self.rows + 1,), np.int64)
-            room = (self.rows * port.size,)
+            room = (self.rows * port.size + 8,)
             index = self.buffer((name, "index"), room, index_type(port.size))
             wide = np.int64 if port.dtype.itemsize > 4 else np.int32
             values = self.buffer((name, "values"), room, wide) if port.valued else None

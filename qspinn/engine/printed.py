@@ -1,7 +1,8 @@
 """A neuron's typed list as a compiled loop, printed to a file so that numba can cache its code.
 
-Everything that varies between networks of one kind is an argument: parameters, hash keys, sizes.
-Names are positions, so equal lists are one file whatever their models call things.
+The file depends on the structure of the list alone (see `structure`): formats, ranges and
+constants are arguments. Names are positions, so equal structures are one file whatever their
+models call things.
 """
 
 from __future__ import annotations
@@ -11,89 +12,43 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
+from qspinn.engine import vectors
 from qspinn.engine.layout import Port, lane_type, spanned
-from qspinn.fixed import IntArray, Interval, Rounding
+from qspinn.engine.structure import LANES, Structure, structure
 from qspinn.ir import Array, Neuron
-from qspinn.printer import NUMBA, fits_int32, render
-from qspinn.program import Program, TypedOp
+from qspinn.program import Program
 
-_PRELUDE = '''\
-"""Printed by qspinn.engine.printed: one step of a typed list, for all neurons of a layer."""
+_FILE = '''\
+"""Printed by qspinn.engine.printed: a block of steps of a layer of neurons."""
+# of the code that makes vectors: {version}
 
 import numba
-import numpy as np
 
-int32, int64, u32 = np.int32, np.int64, np.uint32
+from qspinn.engine.vectors import UNITS, steps
 
-
-@numba.njit
-def mix(h):
-    h = u32(h ^ (h >> u32(16)))
-    h = u32(h * u32(0x85EBCA6B))
-    h = u32(h ^ (h >> u32(13)))
-    h = u32(h * u32(0xC2B2AE35))
-    return u32(h ^ (h >> u32(16)))
-
-
-@numba.njit
-def noise(key, step, index):
-    h = u32(0x243F6A88)
-    h = mix(h ^ u32(u32(key) * u32(0x9E3779B1)))
-    h = mix(h ^ u32(u32(step) * u32(0x9E3779B1)))
-    return int64(mix(h ^ u32(u32(index) * u32(0x9E3779B1))))
-
-
-@numba.njit
-def draw(x, k, bits):
-    return (x + (bits >> (32 - k) if k <= 32 else 0)) >> k
-
-
-@numba.njit
-def toward_zero(x, k):
-    q = x >> k
-    return q + int64((x < 0) & (x != q << k))
-
-
-@numba.njit
-def near_even(x, k):
-    q = x >> k
-    rest, half = (x - (q << k)) << 1, 1 << k
-    return q + int64((rest > half) | ((rest == half) & (q & 1 == 1)))
-
-
-@numba.njit
-def near_away(x, k):
-    q = x >> k
-    rest, half = (x - (q << k)) << 1, 1 << k
-    return q + int64((rest > half) | ((rest == half) & (x > 0)))
-'''
-
-
-def _type(span: Interval | None) -> str:
-    if span is None:
-        return ""
-    return "int32" if fits_int32(span) else "int64"
-
-
-DIALECT = replace(
-    NUMBA,
-    declare="{name} = {type}({code})",
-    type_of=_type,
-    words={
-        **NUMBA.words,
-        "shr_zero": "toward_zero({0}, {k})",
-        "shr_stochastic": "draw({0}, {k}, noise(keys[{key}], step, index))",
-    },
+LINES = (
+{lines}
 )
-"""Each value in 32 bits where its interval allows, which doubles the lanes of a vector."""
+many = steps(LINES, {states}, {output}, {membrane}, UNITS)
+one = steps(LINES, {states}, {output}, {membrane}, 1)
+
+
+@numba.njit(nogil=True, cache=CACHE)
+def run(each, start, numbers, current, sent, states, traces, params, element, summary):
+    units = current.shape[0] * each
+    whole = units - units % UNITS
+    for u in range(0, whole, UNITS):
+        many(u, each, start, numbers, current, sent, states, traces, params, element, summary)
+    for u in range(whole, units):
+        one(u, each, start, numbers, current, sent, states, traces, params, element, summary)
+'''
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,31 +56,48 @@ class Neurons:
     """The compiled steps of one neuron node, and the arguments that do not change.
 
     Attributes:
-        run: See `source`.
+        loop: See `source`.
         states: Names of the states, in the order of the arguments.
         start: Of each state, one row of lanes.
-        constants: Parameters and, where the list draws, hash keys and element numbers.
+        each: The vectors of a sample.
+        numbers: The numbers of the structure.
+        params: Rows of lanes of the parameters that differ between neurons.
+        element: Where the list draws, the element in each lane.
     """
 
-    run: Callable[..., None]
+    loop: Callable[..., None]
     states: tuple[str, ...]
     start: tuple[Array, ...]
-    constants: tuple[Any, ...]
+    each: int
+    numbers: Array
+    params: tuple[Array, ...]
+    element: Array | None
+
+    def run(
+        self, start: int, current: Array, sent: Array | None, states: tuple[Array, ...],
+        traces: tuple[Array, ...] | None = None, summary: tuple[Array, ...] | None = None,
+    ) -> None:  # fmt: skip
+        """Step a block from step ``start`` on.
+
+        Args:
+            start: The number of the first step since reset.
+            current: (samples, steps, lanes).
+            sent: Of the same shape; None: what is sent is not wanted.
+            states: Each (samples, lanes), before the block; afterwards, after it.
+            traces: Each (samples, steps, lanes), where every state in every step is wanted.
+            summary: Counts, first spike and, of neurons with a membrane potential, its maximum,
+                each (samples, lanes), to which the block is added.
+        """
+        self.loop(
+            self.each, start, self.numbers, current, sent, states, traces, self.params,
+            self.element, summary,
+        )  # fmt: skip
 
 
 def neurons(node: Neuron, program: Program, out: Port) -> Neurons:
     """Print and load the loop of ``node``; it is compiled when first run."""
-    program, keys = _keyed(program)
     names = tuple(node.states)
-    params = tuple(node.values)
-    uniform = {name for name in params if (v := node.values[name].values).min() == v.max()}
-    constants: list[Any] = [
-        _constant(np.broadcast_to(node.values[name].values, node.shape), name in uniform, out)
-        for name in params
-    ]
-    if keys:
-        element = np.arange(out.size) if out.order is None else out.order
-        constants += [np.array(keys, np.int64), element.astype(np.int64)]
+    parts = structure(program, names)
     start = tuple(
         out.lanes(
             np.broadcast_to(node.states[name].init.values, node.shape),
@@ -133,7 +105,11 @@ def neurons(node: Neuron, program: Program, out: Port) -> Neurons:
         )
         for name in names
     )
-    return Neurons(_load(source(program, names, params, uniform)), names, start, tuple(constants))
+    params = tuple(_row(node, name, out) for name in parts.params)
+    element = out.lanes(np.arange(out.size), np.dtype(np.int32)) if parts.stochastic else None
+    loop = _load(source(parts, names.index("v") if "v" in names else -1))
+    each = -(-out.size // LANES)
+    return Neurons(loop, names, start, each, parts.numbers, params, element)
 
 
 def state_type(program: Program, name: str) -> np.dtype[np.signedinteger]:
@@ -143,70 +119,29 @@ def state_type(program: Program, name: str) -> np.dtype[np.signedinteger]:
     return lane_type(span | spanned(program.states[name].init.values), 32)
 
 
-def _constant(values: IntArray, uniform: bool, out: Port) -> Any:
-    dtype = lane_type(spanned(values), 32)
-    return dtype.type(values.flat[0]) if uniform else out.lanes(values, dtype)
+def _row(node: Neuron, name: str, out: Port) -> Array:
+    values = np.broadcast_to(node.values[name].values, node.shape)
+    return out.lanes(values, lane_type(spanned(values), 32))
 
 
-def _keyed(program: Program) -> tuple[Program, list[int]]:
-    """The program with its hash keys numbered, and the keys."""
-    keys: list[int] = []
-    ops: list[TypedOp] = []
-    for op in program.ops:
-        if op.kind == "shr" and op.rounding is Rounding.STOCHASTIC:
-            keys.append(op.key)
-            op = replace(op, key=len(keys) - 1)
-        ops.append(op)
-    return replace(program, ops=tuple(ops)), keys
+def source(parts: Structure, membrane: int) -> str:
+    """The file for a structure.
 
-
-def source(
-    program: Program, states: tuple[str, ...], params: tuple[str, ...], uniform: set[str]
-) -> str:
-    """The file for a list: ``run(size, start, current, sent, keep, states, traces, constants)``.
-
-    ``current`` and ``sent`` are (samples, steps, lanes), states (samples, lanes); ``start`` is
-    the first step's number since reset, and ``keep`` says whether the traces are written.
+    Its ``run`` takes the vectors of a sample, the number of the first step, and what
+    `Neurons.run` names; ``membrane`` is the state whose maximum a summary holds, or -1.
     """
-    leaves = {("input", "a"): "a"}
-    leaves |= {("state", name): f"s{i}" for i, name in enumerate(states)}
-    leaves |= {("param", name): f"p{i}" for i, name in enumerate(params)}
-    body = render(program, DIALECT, lambda op: leaves[op.kind, op.name], "t")
-    reads = {"a": "current_row[j]"}
-    reads |= {f"s{i}": f"row{i}[j]" for i in range(len(states))}
-    reads |= {
-        f"p{i}": f"param{i}" + ("" if name in uniform else "[j]") for i, name in enumerate(params)
-    }
-    loads = [
-        f"{name} = {_type(op.span)}({reads[name]})"
-        for op in program.ops
-        if (name := leaves.get((op.kind, op.name), ""))
-    ]
-    stores = [f"row{i}[j] = {body.finals[name]}" for i, name in enumerate(states)]
-    numbers = range(len(states))
-    arguments = [
-        *("size", "start", "current", "sent", "keep"),
-        *(f"state{i}" for i in numbers),
-        *(f"trace{i}" for i in numbers),
-        *(f"param{i}" for i in range(len(params))),
-        *(("keys", "element") if program.stochastic else ()),
-    ]
-    inner = [*(["index = element[j]"] if program.stochastic else []), *loads, *body.lines, *stores]
-    lines = [
-        *("", "", "@numba.njit(nogil=True, cache=CACHE)", f"def run({', '.join(arguments)}):"),
-        "    for s in range(current.shape[0]):",
-        *(f"        row{i} = state{i}[s]" for i in numbers),
-        "        for t in range(current.shape[1]):",
-        "            step = start + t",
-        "            current_row, sent_row = current[s, t], sent[s, t]",
-        "            for j in range(size):",
-        *(f"                {line}" for line in inner),
-        f"                sent_row[j] = {body.output}",
-        "            if keep:",
-        "                for j in range(size):",
-        *(f"                    trace{i}[s, t, j] = row{i}[j]" for i in numbers),
-    ]
-    return _PRELUDE + "\n".join(lines) + "\n"
+    return _FILE.format(
+        version=_version(),
+        lines="\n".join(f"    {tuple(line)!r}," for line in parts.lines),
+        states=parts.states, output=parts.output, membrane=membrane,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    """Of the module that makes vectors of a file: numba's cache sees only the file change."""
+    assert vectors.__file__ is not None, "a module of ours lies in a file"
+    return hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:

@@ -1,6 +1,6 @@
 """Fit the code size model of the mcu target to the compiler that is installed.
 
-    python examples/benchmark/mcu_code_size.py [--networks N] [--write]
+    python benchmarks/mcu_code_size.py [--networks N] [--write]
 
 Compiles the emitted C of random networks for every instruction set, takes each function's size from
 the object and the stack from an emulated core, fits bytes to the parts that `codesize` counts,
@@ -15,14 +15,14 @@ import io
 import itertools
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
 from scipy.optimize import nnls
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from qspinn.backends.mcu import BACKEND, codesize, toolchain  # noqa: E402
@@ -36,7 +36,7 @@ from mcu_builds import convolutional, events, mlp, recurrent  # noqa: E402
 from qspinn import neurons  # noqa: E402
 from qspinn.dynamics import Model  # noqa: E402
 from qspinn.fixed import Overflow, QFormat, Rounding  # noqa: E402
-from qspinn.ir import Array, Graph, Param, Shape, State  # noqa: E402
+from qspinn.ir import Array, Graph, Linear, Node, Param, Shape, State  # noqa: E402
 from qspinn.plan import Plan  # noqa: E402
 from qspinn.signals import signals  # noqa: E402
 
@@ -133,9 +133,22 @@ def larger(nth: int) -> tuple[Graph, Array]:
     elif nth % 3 == 1:
         sizes = rng.choice((14, 21, 36, 50, 96, 150, 300), int(rng.integers(2, 5)))
         graph = mlp("mlp", (*sizes.tolist(), 9), int(rng.choice((2, 4, 8, 16))))
+        graph = deaf(graph, rng) if nth % 2 else graph
     else:
         graph = recurrent("recurrent", int(rng.integers(10, 60)), int(rng.integers(10, 90)))
     return graph, events(graph, steps=6)
+
+
+def deaf(graph: Graph, rng: np.random.Generator) -> Graph:
+    """The same network without the weights of about a third of its inputs."""
+
+    def change(node: Node) -> Node:
+        if not isinstance(node, Linear) or node.inputs != (graph.input.name,):
+            return node
+        kept = rng.random(node.weight.values.shape[1]) < 2 / 3
+        return replace(node, weight=replace(node.weight, values=node.weight.values * kept))
+
+    return graph.map(change)
 
 
 def is_usual(graph: Graph) -> bool:
