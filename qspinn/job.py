@@ -215,6 +215,7 @@ def manifest(
         "budget": dict(budget),
         "footprint": [asdict(line) for line in compiled.footprint.lines],
         "baseline_bytes": compiled.baseline,
+        "baseline_bytes_active": compiled.listening,
         "assumptions": [asdict(a) for a in job.imported.assumptions],
         "accuracy": asdict(comparison) if comparison else None,
         "facts": dict(compiled.artifact.facts),

@@ -44,12 +44,22 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network and everything that was made of it for one device."""
+    """A network and everything that was made of it for one device.
+
+    Attributes:
+        lowered: The network.
+        device: The device.
+        footprint: What it occupies there.
+        baseline: The same network in float32.
+        listening: That without the inputs that the plan drops; None: it drops none.
+        artifact: What the target emitted.
+    """
 
     lowered: Lowered
     device: Device
     footprint: Footprint
     baseline: int
+    listening: int | None
     artifact: Artifact
 
 
@@ -94,7 +104,9 @@ def build(lowered: Lowered, backend: Backend, device: Device) -> Compiled:
     with during("emit"):
         artifact = backend.emit(lowered.final, device, lowered.plan)
         footprint = backend.footprint(lowered.final, device)
-    return Compiled(lowered, device, footprint, float_bytes(lowered.canonical), artifact)
+    graph, active = lowered.canonical, lowered.plan.active
+    listening = float_bytes(graph, active) if active else None
+    return Compiled(lowered, device, footprint, float_bytes(graph), listening, artifact)
 
 
 def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = (3, 10)
 
-EXTRAS = ("fast", "mcu", "loihi", "dev")
+EXTRAS = ("fast", "mcu", "loihi", "explore", "dask", "dev")
 # torch is set up where a CPU build of it is at hand; elsewhere it would pull gigabytes of CUDA.
 TORCH_EXTRAS = ("train", "bench")
 TORCH_PYTHON = (3, 11)

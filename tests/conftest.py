@@ -72,6 +72,8 @@ TOOLS: dict[str, Callable[[], str]] = {
     "snntorch": packages("snntorch"),
     "sklearn": packages("scikit-learn"),
     "nir": packages("nir"),
+    "pymoo": packages("pymoo"),
+    "dask": packages("distributed"),
     "gcc": command("gcc"),
     "g++": command("g++"),
     "arm-gcc": command("arm-none-eabi-gcc"),

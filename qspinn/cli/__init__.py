@@ -12,17 +12,21 @@ from qspinn.errors import UNUSABLE, QspinnError
 
 _COMMANDS = {
     "compile": "qspinn.cli.compile:compile_command",
+    "explore": "qspinn.cli.explore:explore_command",
     "validate": "qspinn.cli.validate:validate_command",
     "check": "qspinn.cli.check:check_command",
     "inspect": "qspinn.cli.inspect:inspect_command",
+    "explain": "qspinn.cli.explain:explain_command",
     "targets": "qspinn.cli.targets:targets_command",
     "doctor": "qspinn.cli.doctor:doctor_command",
 }
 _HELP = {
     "compile": "Compile a trained network for a target.",
+    "explore": "Search the precision of every parameter under a budget.",
     "validate": "Run an artifact again against the reference, bit for bit.",
     "check": "The gate for CI: budgets and bit equality, with an exit code.",
     "inspect": "What is in a model file, what was assumed, what each target says to it.",
+    "explain": "Why a parameter has its width: what the next narrower one would break.",
     "targets": "Targets, devices, capabilities and budgets.",
     "doctor": "Toolchains found, and how to get the rest.",
 }

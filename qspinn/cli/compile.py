@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,21 @@ from qspinn.cli.options import (
     encoding,
     model_options,
     percentage,
+    plan_option,
     scale_options,
     scaling,
 )
+from qspinn.cli.search import search, search_options
+from qspinn.encode import from_options
 from qspinn.errors import GateError, PlanError
 from qspinn.evaluate import Comparison, compare_accuracy
+from qspinn.explore import files
+from qspinn.explore.explorer import Found
 from qspinn.gate import drop_check
-from qspinn.memory import excesses, fit_error, require_regions
+from qspinn.memory import Device, excesses, fit_error, require_regions
 from qspinn.output import check_folder
 from qspinn.pipeline import Compiled, build, lower
-from qspinn.report import tables
+from qspinn.report import exploration, tables
 from qspinn.verify import STARTS
 
 
@@ -41,24 +46,29 @@ from qspinn.verify import STARTS
 @click.option("-o", "--output", "output", required=True, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Formats by path; what it leaves out is the target's default.")  # fmt: skip
-@click.option("--max-drop", help="Fail if the accuracy drops by more, such as 1%.")
-@click.option("--budget", help="Fail above, such as ram=8KiB,flash=64KiB; default the device's.")
+@click.option("--max-drop", help="Most accuracy to lose against the float network, such as 1%.")
+@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; default the device's.")
 @click.option("--start", type=click.Choice(STARTS), default="skewed",
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
 @click.option("--name", help="The network's name in the artifact; default the file's.")
+@search_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--strict", is_flag=True, help="Refuse what is assumed and not proved.")
 @scale_options
 @model_options
 @data_options
 def compile_command(**options: Any) -> None:
-    """Compile MODEL for a target and write the artifact to a folder."""
+    """Compile MODEL for a target and write the artifact to a folder.
+
+    With data and limits, and no plan, the plan is searched: the smallest network that keeps to
+    --max-drop, or the most accurate one within --budget.
+    """
     screen = tables.console()
     backend = find_backend(options["target"])
     device = device_of(backend, options["device"])
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
-    given = _plan(options["plan_file"])
+    given = plan_option(options["plan_file"])
     model_choices = {**chosen(options, MODEL_OPTIONS), "name": options["name"]}
     check_folder(options["output"])
     with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
@@ -71,31 +81,55 @@ def compile_command(**options: Any) -> None:
             progress=done,
         )
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
-    plan = jobs.plan_for(job, backend, given)
+    found = _searched(job, backend, device, options, budget, given)
+    plan = found.plan if found and found.plan else jobs.plan_for(job, backend, given)
+    job = replace(job, encoder=from_options(plan.options))
     if options["strict"]:
         _refuse_assumptions(plan)
     lowered = lower(job.graph, plan, backend, start=options["start"])
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
-    screen.print(tables.footprint(compiled.footprint, compiled.baseline, device))
+    screen.print(
+        tables.footprint(compiled.footprint, compiled.baseline, device, compiled.listening)
+    )
     _fits(compiled, backend, budget, "the budget" if options["budget"] else device.name)
-    comparison = _accuracy(job, compiled)
+    comparison = found.comparison if found else _accuracy(job, compiled)
     if comparison is not None:
         screen.print(tables.accuracy(comparison))
     _gate(comparison, limit)
-    jobs.save(job, compiled, options["output"], comparison, budget)
+    pages = _pages(found) if found else {}
+    jobs.save(job, compiled, options["output"], comparison, budget, pages)
     screen.print(f"Wrote {options['output']}", markup=False)
     if options["as_json"]:
         click.echo(json.dumps(_result(compiled, comparison, options["output"]), indent=2))
 
 
-def _plan(path: Path | None) -> plans.Plan | None:
-    if path is None:
+def _searched(
+    job: jobs.Job,
+    target: Backend,
+    device: Device,
+    options: dict[str, Any],
+    budget: dict[str, int],
+    given: plans.Plan | None,
+) -> Found | None:
+    """The plan that a search finds, where limits and data ask for one and no plan is given."""
+    limited = options["max_drop"] or options["budget"] or options["max_operations"]
+    if given is not None or job.dataset is None or not limited or not options["evaluations"]:
         return None
-    try:
-        return plans.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot be read: {error}", at=str(path)) from error
+    found = search(job, target, device, options, budget, None)
+    screen = tables.console()
+    for table in exploration.result(found.exploration):
+        screen.print(table)
+    if found.refusal is not None:
+        raise found.refusal
+    return found
+
+
+def _pages(found: Found) -> dict[str, bytes]:
+    """What the search leaves behind, in a folder of its own."""
+    assert found.plan is not None, "nothing was refused"
+    pages = files.render(found.exploration, found.plan.text())
+    return {f"{files.FOLDER}/{name}": content for name, content in pages.items()}
 
 
 def _refuse_assumptions(plan: plans.Plan) -> None:
@@ -155,5 +189,6 @@ def _result(compiled: Compiled, comparison: Comparison | None, folder: Path) -> 
         "regions": compiled.footprint.regions(),
         "network_bytes": compiled.footprint.network,
         "float32_bytes": compiled.baseline,
+        "float32_bytes_active": compiled.listening,
         "accuracy": asdict(comparison) if comparison else None,
     }

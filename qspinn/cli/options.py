@@ -14,7 +14,7 @@ from qspinn.errors import PlanError
 from qspinn.ir import READOUTS
 from qspinn.memory import parse_budget
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
-from qspinn.plan import Plan
+from qspinn.plan import Plan, parse
 from qspinn.planning import GROUPS, METHODS
 
 SEED = click.IntRange(0, 2**32 - 1)
@@ -94,6 +94,20 @@ def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any
         short: planned.get(short) if values[name] is None and name in stored else values[name]
         for name, short in names.items()
     }
+
+
+def plan_option(path: Path | None) -> Plan | None:
+    """Read a plan file.
+
+    Raises:
+        PlanError: It cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot be read: {error}", at=str(path)) from error
 
 
 def percentage(text: str | None) -> float | None:

@@ -47,7 +47,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
+def table_of(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
+    """A table without lines; ``right``: the columns of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         justify: JustifyMethod = "right" if i in right else "left"
@@ -58,7 +59,7 @@ def _table(title: str, *columns: str, right: Sequence[int] = ()) -> Table:
 
 def assumptions(items: Iterable[Assumption], notes: Iterable[str] = ()) -> Table:
     """What an import assumed, and why."""
-    table = _table("Import", "what", "value", "because")
+    table = table_of("Import", "what", "value", "because")
     for item in items:
         table.add_row(escape(str(item.subject)), escape(str(item.value)), escape(item.source))
     for note in notes:
@@ -68,7 +69,7 @@ def assumptions(items: Iterable[Assumption], notes: Iterable[str] = ()) -> Table
 
 def plan(value: Plan) -> Table:
     """The plan, a parameter a row."""
-    table = _table("Plan", "parameter", "format", "rounding", "overflow", "role", "")
+    table = table_of("Plan", "parameter", "format", "rounding", "overflow", "role", "")
     for path, entry in value.entries.items():
         table.add_row(
             path, str(entry.fmt), str(entry.rounding), str(entry.overflow), entry.role,
@@ -85,9 +86,14 @@ def plan(value: Plan) -> Table:
     return table
 
 
-def footprint(value: Footprint, baseline: int, device: Device) -> Table:
-    """Bytes by owner and region, against the float32 baseline and the device."""
-    table = _table(f"Memory on {device.name}", "item", "of", "region", "bytes", right=(3,))
+def footprint(
+    value: Footprint, baseline: int, device: Device, listening: int | None = None
+) -> Table:
+    """Bytes by owner and region, against the float32 baseline and the device.
+
+    ``listening``: the baseline without the inputs that the plan drops, if it drops some.
+    """
+    table = table_of(f"Memory on {device.name}", "item", "of", "region", "bytes", right=(3,))
     for line in value.lines:
         table.add_row(line.kind, escape(line.owner), line.region, str(line.bytes))
     for region, used in value.regions().items():
@@ -95,16 +101,22 @@ def footprint(value: Footprint, baseline: int, device: Device) -> Table:
         share = f" of {limit} ({used / limit:.1%})" if limit else ""
         table.add_row("total", "", region, f"{used}{share}", style="bold")
     network = value.network
-    ratio = f"{baseline / network:.2f}x smaller" if network else ""
     table.add_row("weights + constants + state", "", "", f"{network}")
-    table.add_row("the same in float32", "", "", f"{baseline}  {ratio}")
+    table.add_row("the same in float32", "", "", _against(baseline, network))
+    if listening is not None:
+        without = _against(listening, network)
+        table.add_row("float32 without the dropped inputs", "", "", without)
     return table
+
+
+def _against(baseline: int, network: int) -> str:
+    return f"{baseline}  {baseline / network:.2f}x smaller" if network else f"{baseline}"
 
 
 def accuracy(value: Comparison) -> Table:
     """Float and integer accuracy with 95 % intervals, and the paired difference."""
     title = f"Accuracy on the {value.part} part, {value.float.count} samples"
-    table = _table(title, "network", "with 95 % interval")
+    table = table_of(title, "network", "with 95 % interval")
     table.add_row("float", value.float.percent())
     table.add_row("integer", value.integer.percent())
     d = value.difference
@@ -115,7 +127,7 @@ def accuracy(value: Comparison) -> Table:
 
 def verdicts(values: Iterable[Verdict]) -> Table:
     """What was compared bit for bit, and the first difference if there is one."""
-    table = _table("Bit equality with the reference", "executor", "samples", "steps", "values",
+    table = table_of("Bit equality with the reference", "executor", "samples", "steps", "values",
                    "verdict", right=(1, 2, 3))  # fmt: skip
     for v in values:
         verdict = "equal" if v.mismatch is None else str(v.mismatch)
@@ -125,7 +137,7 @@ def verdicts(values: Iterable[Verdict]) -> Table:
 
 def checks(values: Iterable[Check]) -> Table:
     """A gate's checks, and what fills a region or differed first."""
-    table = _table("Checks", "verdict", "check", "of", "measured", "limit", "")
+    table = table_of("Checks", "verdict", "check", "of", "measured", "limit", "")
     for check in values:
         verdict = "pass" if check.passed else "FAIL"
         table.add_row(
@@ -136,7 +148,7 @@ def checks(values: Iterable[Check]) -> Table:
 
 def devices(target: Backend) -> Table:
     """A target's devices with their memory by region."""
-    table = _table(f"{target.name}: devices", "device", "core", "memory", "source")
+    table = table_of(f"{target.name}: devices", "device", "core", "memory", "source")
     for device in target.devices.values():
         memory = ", ".join(f"{region} {size}" for region, size in device.regions.items())
         default = " (default)" if device.name == target.default_device else ""
@@ -146,11 +158,12 @@ def devices(target: Backend) -> Table:
 
 def capabilities(target: Backend) -> Table:
     """What a target can express."""
-    table = _table(f"{target.name}: capabilities", "what", "values")
+    table = table_of(f"{target.name}: capabilities", "what", "values")
     can = target.capabilities
-    table.add_row("weight bits", " ".join(map(str, can.weight_bits)))
+    forms = (*map(str, can.weight_bits), *can.weight_forms)
+    table.add_row("weight bits", " ".join(forms))
     table.add_row("state bits", " ".join(map(str, can.state_bits)))
-    table.add_row("decays", " ".join(can.decay_formats))
+    table.add_row("decays", " ".join(can.decay_forms))
     table.add_row("roundings of states", " ".join(map(str, can.state_roundings)))
     table.add_row("scales per", " ".join(can.scale_groups))
     table.add_row("steps per synapse stage", str(can.synapse_steps))
@@ -162,7 +175,7 @@ def capabilities(target: Backend) -> Table:
 
 def tools(found: Iterable[Tool]) -> Table:
     """Toolchains found, and how to get the rest."""
-    table = _table("Toolchains", "tool", "for", "found", "how to get it")
+    table = table_of("Toolchains", "tool", "for", "found", "how to get it")
     for tool in found:
         hint = "" if tool.found else tool.hint
         table.add_row(tool.name, escape(tool.needed_for), escape(tool.found or "no"), escape(hint))

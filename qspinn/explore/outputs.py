@@ -1,0 +1,58 @@
+"""What a readout looks at, in units in which a float and a quantized network compare."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qspinn.evaluate import chunks
+from qspinn.explore.stimulus import Stimulus
+from qspinn.fixed import FloatArray
+from qspinn.interp import run
+from qspinn.ir import Graph
+from qspinn.passes.quantize import scale_of
+from qspinn.plan import Plan
+from qspinn.readout import Summary, output_neuron, summarize
+
+
+def float_outputs(graph: Graph, stimulus: Stimulus) -> FloatArray:
+    """What the float network's readout sees of each sample, (samples, outputs)."""
+    source = output_neuron(graph)
+    kept = [f"{source.name}.v"] if source is not None and "v" in source.states else []
+    parts = [
+        seen(graph.output.readout, summarize(graph, run(graph, data, record=kept)))
+        for data, _ in chunks(graph, stimulus.dataset, stimulus.encoder, stimulus.index)
+    ]
+    return np.concatenate(parts)
+
+
+def seen(readout: str, summary: Summary) -> FloatArray:
+    """The quantity a readout compares."""
+    parts = {
+        "count": summary.counts,
+        "first_spike": summary.first,
+        "membrane_last": summary.last,
+        "membrane_max": summary.highest,
+    }
+    return np.asarray(parts[readout], np.float64)
+
+
+def distance(
+    graph: Graph, plan: Plan, summary: Summary, reference: FloatArray, share: float = 1.0
+) -> float:
+    """The mean squared distance of a quantized network's outputs to the float network's.
+
+    Spike times compare as they are, spike counts over as many steps (``share`` is the part of the
+    float network's steps that were run), and membrane potentials in the float network's unit,
+    which their format and scale give.
+    """
+    readout = graph.output.readout
+    values = seen(readout, summary)
+    source = output_neuron(graph)
+    if readout == "count":
+        values = values / share
+    elif readout.startswith("membrane") and source is not None:
+        fmt = source.states["v"].fmt
+        assert fmt is not None, "a variant is an integer graph"
+        factor = np.broadcast_to(scale_of(plan, source), source.shape).reshape(-1)
+        values = values * fmt.unit / factor
+    return float(((values - reference) ** 2).mean())
