@@ -10,6 +10,9 @@ RUN := .venv/bin/python
 SEED ?= $(shell printf '%d' "0x$$(git rev-parse -q --verify --short=7 HEAD 2>/dev/null || echo 0)")
 PYTEST := $(RUN) -m pytest -n 2 --dist worksteal --randomly-seed=$(SEED)
 
+# One thread a process: threads inside a matrix product would only wait for each other.
+export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: help setup setup-lava310 lock toolchains demo test lint slow bench clean
 
 help:

@@ -14,6 +14,9 @@ from qspinn.ir import Array
 _Z = 1.959963984540054
 """Two-sided 95 %."""
 
+_ROWS = 256
+"""Outcomes taken as floating point at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -105,16 +108,18 @@ def optimism(correct: Sequence[Array], *, rounds: int = 200, seed: int = 0) -> f
         rounds: Random halves to average over.
         seed: Of the halves.
     """
-    rows = np.stack([np.asarray(row, np.float32) for row in correct])
-    n, half = rows.shape[1], rows.shape[1] // 2
-    if len(rows) < 2 or half < 1:
+    n = len(correct[0]) if correct else 0
+    half = n // 2
+    if len(correct) < 2 or half < 1:
         return 0.0
     rng = np.random.default_rng(seed)
     chosen = np.zeros((n, rounds), np.float32)
     for turn in range(rounds):
         chosen[rng.permutation(n)[:half], turn] = 1
-    seen = rows @ chosen  # whole numbers below 2^24: exact in any order of summation
-    unseen = rows.sum(1, keepdims=True) - seen
+    parts = [correct[first : first + _ROWS] for first in range(0, len(correct), _ROWS)]
+    # Whole numbers below 2^24: exact in any order of summation.
+    seen = np.concatenate([np.asarray(part, np.float32) @ chosen for part in parts])
+    unseen = np.array([np.count_nonzero(row) for row in correct])[:, None] - seen
     best, turns = seen.argmax(0), np.arange(rounds)
     excess = seen[best, turns] / half - unseen[best, turns] / (n - half)
     return max(0.0, float(excess.mean(dtype=np.float64)) / sqrt(2))

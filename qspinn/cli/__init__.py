@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -62,6 +63,10 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit; an error the user can act on is one message, no traceback."""
+    # Work is shared out by sample; threads inside a matrix product only wait for each other, and
+    # their number would decide the last bit of a calibration.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     try:
         code = cli.main(args=args, prog_name="qspinn", standalone_mode=False)
     except QspinnError as error:

@@ -33,6 +33,9 @@ from qspinn.stats import accuracy, bound_of, optimism
 _HEARD = 10_000
 """At most so many samples tell which inputs are ever active."""
 
+_SIGNIFICANT = 2000
+"""So many samples place the loss of one choice within half a point."""
+
 Watch = Callable[[Score, Judge], None]
 """Told of every candidate that was measured."""
 
@@ -223,7 +226,8 @@ def _explained(
 ) -> tuple[Sequence[Significance], Sequence[Attribution], _Search]:
     """The significance of every parameter, and of the winner's choices."""
     try:
-        curves = significance.significance(judge, distances=True)
+        count = min(judge.samples, _SIGNIFICANT)
+        curves = significance.significance(judge, count=count, distances=True)
         causes = significance.attribute(judge, chosen.candidate) if chosen else ()
     except KeyboardInterrupt:
         return (), (), _Search(search.scores, complete=False)

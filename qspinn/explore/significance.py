@@ -139,11 +139,17 @@ def _hull(knob: str, curve: list[tuple[int, float, str]]) -> Iterator[Step]:
 
 
 def attribute(
-    problem: Problem, candidate: Candidate, *, count: int | None = None
+    problem: Problem, candidate: Candidate, *, count: int | None = None, level: float = 0.95
 ) -> list[Attribution]:
     """For each knob of a candidate: what its choice costs, and what one step further would.
 
     A knob whose options have no order has no next coarser one.
+
+    Args:
+        problem: The network.
+        candidate: Whose choices are looked at.
+        count: How many samples to measure on; None: all of the selection part.
+        level: Of the one-sided bounds.
 
     Raises:
         PlanError: The candidate is refused.
@@ -159,7 +165,7 @@ def attribute(
     }
     right = _measured(problem, [candidate, *finer.values(), *coarser.values()], count)
     return [
-        _attribution(problem, candidate, k, right, finer.get(k), coarser.get(k))
+        _attribution(problem, candidate, k, right, (finer.get(k), coarser.get(k)), level)
         for k in range(len(space.knobs))
     ]
 
@@ -169,12 +175,13 @@ def _attribution(
     candidate: Candidate,
     k: int,
     right: Mapping[Candidate, BoolArray],
-    finer: Candidate | None,
-    coarser: Candidate | None,
+    others: tuple[Candidate | None, Candidate | None],
+    level: float,
 ) -> Attribution:
+    finer, coarser = others
     knob, ours = problem.space.knobs[k], right[candidate]
     place = knob.name, knob.kind, knob.layer, knob.options[candidate[k]]
-    cost = paired_difference(right[finer], ours) if finer in right else None
+    cost = paired_difference(right[finer], ours) if finer and finer in right else None
     if coarser is None:
         return Attribution(*place, cost=cost)
     word = knob.options[coarser[k]]
@@ -186,5 +193,5 @@ def _attribution(
     assert before is not None, "it was measured"
     assert after is not None, "it was measured"
     next_cost, drop = paired_difference(ours, theirs), paired_difference(baseline, theirs)
-    bound = drop_bound(theirs, baseline)
+    bound = drop_bound(theirs, baseline, level)
     return Attribution(*place, word, cost, next_cost, drop, bound, before - after)

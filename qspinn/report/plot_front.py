@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_FAR = 16
+
+
 def front(exploration: Exploration) -> Figure | None:
     """Accuracy against the network's memory, and against each region that has a budget."""
     shown = [e for e in exploration.entries if e.accuracy and e.memory]
@@ -30,7 +33,7 @@ def front(exploration: Exploration) -> Figure | None:
     regions = [
         region
         for region in exploration.limits.budget
-        if region != "cores" and any(region in e.regions for e in shown)
+        if region != "cores" and _matters(exploration, shown, region)
     ]
     figure = new_figure(6.8 + 2.7 * len(regions), 4.8)
     widths = [2.0, *(1.0 for _ in regions)]
@@ -51,6 +54,12 @@ def front(exploration: Exploration) -> Figure | None:
     return figure
 
 
+def _matters(exploration: Exploration, shown: list[Entry], region: str) -> bool:
+    """Whether a budget is anywhere near what the candidates need."""
+    used = [e.regions[region] for e in shown if region in e.regions]
+    return bool(used) and exploration.limits.budget[region] <= _FAR * max(used)
+
+
 def _lowest(exploration: Exploration, shown: list[Entry]) -> float:
     """Where the accuracy axis starts, in percent: low enough for what can matter."""
     limit = exploration.limits.max_drop or 0.0
@@ -69,10 +78,11 @@ def _network_panel(panel: Axes, exploration: Exploration, shown: list[Entry]) ->
     x = [e.memory.network for e in best if e.memory]
     _bars(panel, x, best)
     if best:
+        # The front may be drawn in more than these two: the line is the best of what is as small.
         y = [100 * measured(e.accuracy).value for e in best]
-        end = max(sizes)
-        panel.step([*x, max(end, x[-1])], [*y, y[-1]], where="post", color=FRONT, lw=1.4,
-                   label="front, with 95 % intervals", zorder=3)  # fmt: skip
+        heights = [max(y[: i + 1]) for i in range(len(y))]
+        panel.step([*x, max(*sizes, x[-1])], [*heights, heights[-1]], where="post", color=FRONT,
+                   lw=1.4, label="front, with 95 % intervals", zorder=3)  # fmt: skip
     _levels(panel, exploration, words=True)
     _bytes_axis(panel, sizes)
     if winner := exploration.winner:
