@@ -90,6 +90,8 @@ def samples_needed(
     Args:
         difference: The true difference of two accuracies, as a share: 0.0025 is a quarter point.
         discordance: The share of samples that one of the two gets right and the other wrong.
+        level: Two-sided: how rarely equals may look different.
+        power: How often the difference is to be seen.
     """
     deviate = quantile((1 + level) / 2) + quantile(power)
     variance = max(discordance, abs(difference)) - difference**2

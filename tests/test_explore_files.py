@@ -252,7 +252,7 @@ ROW = Attribution("fc1.weight", "weight", "lif1", "4", "3", Estimate(0.001, 0, 0
         (ROW, 0.018, "nothing", "3 would cost 1.10 pt and save 96 B: a drop of 1.20 pt, at most "
          "1.80 pt with 95 % confidence, within the limit on these samples"),
         (ROW, None, "nothing", "3 would cost 1.10 pt and save 96 B; no limit forbids it"),
-        (replace(ROW, coarser=""), 0.015, "end", "4 is the coarsest that was explored"),
+        (replace(ROW, coarser=""), 0.015, "end", "nothing coarser than 4 was explored"),
         (replace(ROW, refused="lif1.v: 3 bits"), 0.015, "target", "3 is refused: lif1.v: 3 bits"),
         (replace(ROW, saved=0), 0.015, "memory", "3 would save no memory"),
         (replace(ROW, saved=-8), 0.015, "memory", "3 would save no memory (8 B more)"),

@@ -49,9 +49,7 @@ def test_one_level_for_each_kind_and_one_rounding() -> None:
 
 
 def test_the_knob_with_the_most_options_leads() -> None:
-    space = Space(
-        (Knob("a", "weight", "1", ("8", "4")), Knob("b", "weight", "2", ("8", "4", "2")))
-    )
+    space = Space((Knob("a", "weight", "1", ("8", "4")), Knob("b", "weight", "2", ("8", "4", "2"))))
     assert kinds(space) == {"weight": (1, 0)}
     assert grid(space) == [(0, 0), (0, 2), (1, 1)]
 

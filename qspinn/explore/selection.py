@@ -90,7 +90,8 @@ def select(
         return Selection(good[0], _undecided(good[0], entries, baseline, limits))
     best = min(good, key=_most_accurate)
     equal = (e for e in good if _difference(best.score, e.score).low <= 0)
-    return Selection(next(equal))
+    chosen = next(equal)
+    return Selection(chosen, _tied(chosen, best))
 
 
 def _smallest(score: Score) -> tuple[int, float, Candidate]:
@@ -154,6 +155,18 @@ def _undecided(
             f"would tell, there are {n}"
         )
     return tuple(found)
+
+
+def _tied(chosen: Entry, best: Entry) -> tuple[str, ...]:
+    """A warning that a more accurate candidate was passed over as no better for sure."""
+    lead = _difference(best.score, chosen.score)
+    if lead.value <= 0:
+        return ()
+    share = sum(discordant(best.score.correct, chosen.score.correct)) / lead.count
+    return (
+        f"a candidate of {best.score.memory} B was right {_points(lead.value)} more often, which "
+        f"{lead.count} samples cannot tell from chance; {samples_needed(lead.value, share)} would",
+    )
 
 
 def _needed(entry: Entry, baseline: BoolArray, limits: Limits) -> int:

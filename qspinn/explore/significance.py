@@ -143,7 +143,8 @@ def attribute(
 ) -> list[Attribution]:
     """For each knob of a candidate: what its choice costs, and what one step further would.
 
-    A knob whose options have no order has no next coarser one.
+    A knob whose options have no order has no next coarser one. Coarser options that save no memory
+    are passed over for one that does, if there is one.
 
     Args:
         problem: The network.
@@ -159,7 +160,7 @@ def attribute(
         raise PlanError("the candidate is refused: nothing can be attributed")
     finer = {k: space.moved(candidate, k, 0) for k, taken in enumerate(candidate) if taken}
     coarser = {
-        k: space.moved(candidate, k, candidate[k] + 1)
+        k: _coarser(problem, candidate, k)
         for k, knob in enumerate(space.knobs)
         if knob.ordered and candidate[k] + 1 < len(knob.options)
     }
@@ -168,6 +169,19 @@ def attribute(
         _attribution(problem, candidate, k, right, (finer.get(k), coarser.get(k)), level)
         for k in range(len(space.knobs))
     ]
+
+
+def _coarser(problem: Problem, candidate: Candidate, k: int) -> Candidate:
+    """The next coarser option of a knob that saves memory; where none does, the next."""
+    before = problem.memory(candidate)
+    assert before is not None, "it was accepted"
+    options = range(candidate[k] + 1, len(problem.space.knobs[k].options))
+    ways = [problem.space.moved(candidate, k, option) for option in options]
+    for way in ways:
+        size = problem.memory(way)
+        if size is not None and size < before:
+            return way
+    return ways[0]
 
 
 def _attribution(

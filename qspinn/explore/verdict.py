@@ -30,7 +30,7 @@ class Verdict:
 def verdict(row: Attribution, limits: Limits) -> Verdict:
     """Judge the next coarser option of one choice."""
     if not row.coarser:
-        return Verdict("end", f"{row.option} is the coarsest that was explored")
+        return Verdict("end", f"nothing coarser than {row.option} was explored")
     if row.refused:
         return Verdict("target", f"{row.coarser} is refused: {row.refused}")
     if row.saved is not None and row.saved <= 0:
