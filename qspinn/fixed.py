@@ -263,7 +263,7 @@ def to_int(
     if fmt.leak:
         return _leak_to_int(real, fmt)
     if fmt.binary:
-        return _binary_to_int(np.ldexp(real, fmt.frac), rounding, key)
+        return _binary_to_int(real, fmt.frac, rounding, key)
     # Scaling by a power of two is exact, so rounding makes the only error.
     with np.errstate(over="ignore"):  # infinity lies outside every format
         scaled = round_real(np.ldexp(real, fmt.frac), rounding, key)
@@ -280,11 +280,12 @@ def to_int(
     return np.clip(scaled, lo, hi).astype(np.int64)
 
 
-def _binary_to_int(scaled: FloatArray, rounding: Rounding, key: int) -> IntArray:
+def _binary_to_int(real: FloatArray, frac: int, rounding: Rounding, key: int) -> IntArray:
     if rounding is Rounding.STOCHASTIC:
-        up = round_real(np.clip((scaled + 1.0) / 2.0, 0.0, 1.0), rounding, key) > 0
+        share = np.clip((np.ldexp(real, frac) + 1.0) / 2.0, 0.0, 1.0)
+        up = round_real(share, rounding, key) > 0
     else:
-        up = scaled >= 0
+        up = real >= 0
     signs: IntArray = np.where(up, 1, -1).astype(np.int64)
     return signs
 
