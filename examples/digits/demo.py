@@ -1,4 +1,5 @@
-"""The main job on a real network: compile the digits for both targets and prove both bit-exact.
+"""The main job on a real network: compile the digits for both targets, prove both bit-exact, and
+search for a smaller network.
 
 Run by `make demo`; every step is a command that a user would type.
 """
@@ -18,14 +19,17 @@ OUT = Path("out")
 
 STEPS = (
     ("compile {here}/digits.nir --data {here}/digits.npz --target mcu --device stm32c011"
-     " --max-drop 1% -o {out}/digits-mcu"),
+     " --max-drop 1% --evaluations 0 -o {out}/digits-mcu"),
     ("compile {here}/digits.nir --data {here}/digits.npz --target loihi"
-     " --max-drop 1% -o {out}/digits-loihi"),
+     " --max-drop 1% --evaluations 0 -o {out}/digits-loihi"),
     "validate {out}/digits-mcu --data {here}/digits.npz --executor host",
     ("validate {out}/digits-mcu --data {here}/digits.npz --samples 20 --executor cortex-m0plus"
      " --executor cortex-m4"),
     "validate {out}/digits-loihi --data {here}/digits.npz --samples 20 --executor lava",
     "check {out}/digits-mcu --budget ram=6KiB,flash=32KiB",
+    ("explore {here}/digits.nir --data {here}/digits.npz --target mcu --device stm32c011"
+     " --max-drop 2% --evaluations 60 -o {out}/digits-front"),
+    "explain {out}/digits-front fc1.weight",
 )  # fmt: skip
 
 
@@ -44,7 +48,8 @@ def main() -> int:
         if code:
             return int(code)
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
-    print(f"The C headers are in {OUT}/digits-mcu, the Lava package in {OUT}/digits-loihi.")
+    print(f"The C headers are in {OUT}/digits-mcu, the Lava package in {OUT}/digits-loihi,")
+    print(f"and what the search found in {OUT}/digits-front.")
     return 0
 
 

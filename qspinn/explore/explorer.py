@@ -36,6 +36,9 @@ _HEARD = 10_000
 _SIGNIFICANT = 2000
 """So many samples place the loss of one choice within half a point."""
 
+_BELOW = 0.01
+"""So far below the accuracy asked for the front is still of interest: who asks may give way."""
+
 Watch = Callable[[Score, Judge], None]
 """Told of every candidate that was measured."""
 
@@ -113,7 +116,7 @@ def explore(
     curves: Sequence[Significance] = ()
     causes: Sequence[Attribution] = ()
     if search.complete:
-        curves, causes, search = _explained(judge, chosen, search)
+        curves, causes, search = _explained(judge, chosen, search, settings)
     comparison = None
     if chosen is not None:
         parts.close(library.variant(chosen.candidate).digest)
@@ -185,7 +188,10 @@ def _strategy(judge: Judge, settings: Settings) -> Iterator[Score]:
     if settings.strategy == "nsga2":
         return genetic.nsga2(judge, limit=settings.evaluations, seed=settings.seed)
     rule = Rule(settings.z, settings.eps)
-    return guided.guided(judge, limit=settings.evaluations, rule=rule)
+    floor = 0.0
+    if settings.limits.max_drop is not None:
+        floor = max(0.0, float(judge.baseline.mean()) - settings.limits.max_drop - _BELOW)
+    return guided.guided(judge, limit=settings.evaluations, rule=rule, floor=floor)
 
 
 def _chosen(
@@ -222,13 +228,14 @@ def _rewarded(judge: Judge, scores: Sequence[Score], settings: Settings) -> Scor
 
 
 def _explained(
-    judge: Judge, chosen: Score | None, search: _Search
+    judge: Judge, chosen: Score | None, search: _Search, settings: Settings
 ) -> tuple[Sequence[Significance], Sequence[Attribution], _Search]:
     """The significance of every parameter, and of the winner's choices."""
     try:
         count = min(judge.samples, _SIGNIFICANT)
         curves = significance.significance(judge, count=count, distances=True)
-        causes = significance.attribute(judge, chosen.candidate) if chosen else ()
+        level = settings.limits.level
+        causes = significance.attribute(judge, chosen.candidate, level=level) if chosen else ()
     except KeyboardInterrupt:
         return (), (), _Search(search.scores, complete=False)
     return curves, causes, search
