@@ -98,15 +98,14 @@ def encode(x: Array, encoder: Encoder, samples: Array) -> Array:
     if encoder.kind == "direct":
         real = np.asarray(x, np.float64) * encoder.gain
         return np.repeat(real[:, None], encoder.steps, axis=1)
-    p = probabilities(x, encoder.gain)
-    flat = p.reshape(len(p), 1, -1)
-    steps = np.arange(encoder.steps)[None, :, None]
+    flat = probabilities(x, encoder.gain).reshape(len(x), -1)
+    raster = np.zeros((len(x), encoder.steps, flat.shape[1]), np.uint8)
+    row, index = np.nonzero(flat)  # what is 0 never spikes, and needs no draw
+    p, steps = flat[row, index][:, None], np.arange(encoder.steps)
     if encoder.kind == "latency":
-        when = ((FULL - flat) * (encoder.steps - 1) + FULL // 2) // FULL
-        spikes = (steps == when) & (flat > 0)
+        fired = steps == ((FULL - p) * (encoder.steps - 1) + FULL // 2) // FULL
     else:
-        key = keys(encoder, samples).reshape(-1, 1, 1)
-        draws = hash32(key, steps, np.arange(flat.shape[2])[None, None, :])
-        spikes = (draws >> np.uint32(16)) < flat
-    raster: Array = spikes.astype(np.uint8).reshape(len(p), encoder.steps, *x.shape[1:])
-    return raster
+        key = keys(encoder, samples)[row]
+        fired = (hash32(key[:, None], steps, index[:, None]) >> np.uint32(16)) < p
+    raster[row, :, index] = fired
+    return raster.reshape(len(x), encoder.steps, *x.shape[1:])

@@ -166,3 +166,20 @@ def test_an_activation_that_cannot_be_proved_is_assumed(rng: np.random.Generator
     assert 2 * done.plan.assumed["lif1"] <= 32767
     with pytest.raises(PlanError, match="whole number"):
         assert Plan({}, {}, {"assume.lif1": "much"}).assumed
+
+
+def test_how_products_are_added_up_moves_no_plan(data: Array) -> None:
+    """Inputs in another order: the same network, but for the last bits of its sums."""
+    graph = mlp()
+    turned = np.random.default_rng(1).permutation(12)
+    fc1 = graph["fc1"]
+    assert isinstance(fc1, Linear)
+    other = with_fc1(
+        graph, fc1.weight.values[:, turned], None if fc1.bias is None else fc1.bias.values
+    )
+    ours, theirs = (
+        observe(canonicalize(g), x.astype(float))
+        for g, x in ((graph, data), (other, data[..., turned]))
+    )
+    assert ours.peaks == theirs.peaks
+    assert ours.currents == theirs.currents

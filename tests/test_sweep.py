@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -203,6 +205,9 @@ def test_a_summary_is_read_and_dropped(rng: Rng, monkeypatch: pytest.MonkeyPatch
             assert other.summary.counts.shape == (0, 4)
             assert other.read is not None
             np.testing.assert_array_equal(other.read, one.summary.counts.argmax(1) == labels)
+    views = sweep(graphs, data, threads=1, read=lambda s, where: s.highest)
+    for one, other in zip(whole, views, strict=True):
+        np.testing.assert_array_equal(other.read, one.summary.highest)
 
 
 @engines
@@ -345,7 +350,8 @@ def tail_graphs(
 @pytest.mark.parametrize(
     "model",
     [{}, {"synapse": "new"}, {"reset": "subtract", "compare": ">="},
-     {"timing": "next_after_decay", "reset": "subtract"}],
+     {"timing": "next_after_decay", "reset": "subtract"},
+     {"max_spikes": 3, "reset": "subtract"}],
     ids=str,
 )  # fmt: skip
 def test_tails_are_joined(model: dict[str, Any], rng: Rng) -> None:
@@ -414,6 +420,16 @@ def test_random_tails(rng: Rng) -> None:
         graphs = tail_graphs(rng, some, n=3, **model)
         assert len(Trie(graphs, 8, operations=False).leaves) < len(graphs)
         check(graphs, spikes(rng, (4, 8, 20), rate=0.4), threads=1)
+
+
+def test_without_numba() -> None:
+    """A search and its command need none of it; it is what an extra installs."""
+    script = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import qspinn.explore.explorer, qspinn.explore.store, qspinn.cli.search, qspinn.simulate\n"
+        "assert qspinn.simulate.engine_of('auto') == 'numpy'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 # --- what is refused ---

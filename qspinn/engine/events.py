@@ -85,8 +85,8 @@ class Events:
                 f"{data.shape}"
             )
         samples, steps, *shape = data.shape
-        rows = data.reshape(samples * steps, -1)
-        size = rows.shape[1]
+        size = int(np.prod(shape, dtype=np.int64))
+        rows = data.reshape(samples * steps, size)
         ones = data.dtype == np.bool_ or not data.size or (data.min() >= 0 and data.max() <= 1)
         height = max(1, _SLICE // max(size, 1))
         index, values = [np.zeros(0, index_type(size))], [np.zeros(0, np.int64)]

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from types import ModuleType
 
 import numpy as np
 
-from qspinn.engine import vectors
 from qspinn.engine.layout import Port, lane_type, spanned
 from qspinn.engine.structure import LANES, Structure, structure
 from qspinn.ir import Array, Neuron
@@ -140,8 +140,8 @@ def source(parts: Structure, membrane: int) -> str:
 @lru_cache(maxsize=1)
 def _version() -> str:
     """Of the module that makes vectors of a file: numba's cache sees only the file change."""
-    assert vectors.__file__ is not None, "a module of ours lies in a file"
-    return hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:16]
+    vectors = Path(__file__).with_name("vectors.py")  # to import it would need numba
+    return hashlib.sha256(vectors.read_bytes()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
@@ -169,7 +169,7 @@ def _from_file(name: str, text: str) -> ModuleType | None:
     try:
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f"{name}.{os.getpid()}.part")
+            aside = path.with_name(f"{name}.{os.getpid()}.{get_ident()}.part")
             aside.write_text(text)
             aside.replace(path)
         spec = importlib.util.spec_from_file_location(name, path)

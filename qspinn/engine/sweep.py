@@ -33,13 +33,18 @@ from qspinn.simulate import (
 )
 from qspinn.verify import verify
 
-if TYPE_CHECKING:  # that module imports numba
-    from qspinn.engine.trie import Leaf, Walk
+if TYPE_CHECKING:  # these import numba
+    from qspinn.engine.trie import Leaf
+    from qspinn.engine.walk import Walk
 
 __all__ = ["Tally", "fan_out", "sweep"]
 
 Read = Callable[[Summary, slice], Array]
-"""Takes the summary of some samples and which they are; gives an array with a row for each."""
+"""Takes the summary of some samples and which they are; gives an array with a row for each.
+
+It is called by several threads at a time, one for each part of the samples. The summary is of
+integers of 16 to 64 bits and must not be kept: the next graph overwrites it.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +96,22 @@ def sweep(
         QspinnError: A graph is not integer, or the data do not fit its input.
     """
     kind = engine_of(engine)
-    most = data.steps if isinstance(data, Events) else data.shape[1]
-    if steps is not None and not 1 <= steps <= most:
-        raise QspinnError(f"{steps} steps are asked for, the data have {most}")
-    run = _Sweep(data, steps or most, threads or cores(), operations, read, progress)
+    run = _Sweep(data, steps_of(data, steps), threads or cores(), operations, read, progress)
     if kind == "numpy":
         return [run.alone(graph, kind) for graph in graphs]
     return run.together(graphs)
+
+
+def steps_of(data: Events | Array, steps: int | None) -> int:
+    """The steps that are run.
+
+    Raises:
+        QspinnError: The data have fewer than are asked for.
+    """
+    most = data.steps if isinstance(data, Events) else data.shape[1]
+    if steps is not None and not 1 <= steps <= most:
+        raise QspinnError(f"{steps} steps are asked for, the data have {most}")
+    return steps or most
 
 
 @dataclass
@@ -157,7 +171,8 @@ class _Sweep:
 
     def walked(self, leaves: Sequence[Leaf]) -> dict[int, Tally]:
         """The results of the graphs of a tree, by their place in the list."""
-        from qspinn.engine.trie import Walk, height
+        from qspinn.engine.trie import height
+        from qspinn.engine.walk import Walk
 
         results = [_Results(self, leaf) for leaf in leaves]
         tall = height(leaves, self.steps, len(self.data), self.threads)
@@ -197,7 +212,7 @@ class _Sweep:
         summary = walk.run(leaf)
         for i, member in enumerate(leaf.members):
             own = _columns(summary, member.columns)
-            spikes = walk.spikes(leaf, own.counts)
+            spikes = walk.spikes(leaf, member, own.counts)
             added = walk.operations(leaf, member) if self.operations else {}
             result.keep(i, own, samples)
             with lock:
@@ -222,7 +237,8 @@ class _Results:
     def keep(self, i: int, summary: Summary, samples: slice) -> None:
         """Take the summary of some samples of a graph, or what is read of it."""
         if self.asked.read:
-            self.read[i][samples.start] = self.asked.read(summary, samples)
+            # A copy: the summary lies in memory that the next leaf uses.
+            self.read[i][samples.start] = np.array(self.asked.read(summary, samples))
             return
         for name in _FIELDS:
             getattr(self.summaries[i], name)[samples] = getattr(summary, name)

@@ -16,7 +16,7 @@ import numpy as np
 
 from qspinn.engine.events import Events
 from qspinn.engine.layout import scaled
-from qspinn.engine.sweep import Tally, fan_out
+from qspinn.engine.sweep import Tally, fan_out, steps_of
 from qspinn.errors import QspinnError
 from qspinn.fixed import Overflow, Rounding
 from qspinn.ir import (
@@ -41,6 +41,8 @@ from qspinn.lowering import programs
 from qspinn.program import Program, TypedOp
 from qspinn.readout import Summary, output_neuron
 from qspinn.signals import Signal, Signals, signals, summed
+from qspinn.simulate import checked, require_integer
+from qspinn.verify import verify
 
 torch: Any = import_module("torch")
 
@@ -62,18 +64,19 @@ def sweep(
     Nodes that neighbouring graphs share, with all before them, are computed once a chunk.
 
     Raises:
-        QspinnError: torch finds no such device.
+        QspinnError: torch finds no such device, a graph is not integer, or the data do not fit.
     """
     if not available(device):
         raise QspinnError(f"torch finds no {device} device here", hint="leave out --accelerator")
-    samples = len(data) if isinstance(data, Events) else data.shape[0]
-    most = steps or (data.steps if isinstance(data, Events) else data.shape[1])
+    samples, most = len(data), steps_of(data, steps)
     networks = [_Network(graph, device) for graph in graphs]
-    widest = max(prod(s.shape) for network in networks for s in network.signals.values())
-    height = max(1, _VALUES // (most * widest))
+    for node, signal in {n.graph.input: n.signals[n.graph.input.name] for n in networks}.items():
+        checked(node, signal, data)
+    shapes = [s.shape for network in networks for s in network.signals.values()]
+    height = max(1, _VALUES // (most * max(map(prod, shapes), default=1)))
     parts: list[list[_Sums]] = [[] for _ in graphs]
     with torch.no_grad():
-        for first in range(0, samples, height):
+        for first in range(0, samples or 1, height):
             rows = _rows(data, first, min(first + height, samples), most)
             source = torch.tensor(rows, device=device).to(torch.int64)
             before: _Edges = {}
@@ -84,18 +87,14 @@ def sweep(
 
 
 def _rows(data: Events | Array, first: int, last: int, steps: int) -> Array:
-    if not isinstance(data, Events):
-        return np.ascontiguousarray(data[first:last, :steps])
-    offsets = data.offsets[first * data.steps : last * data.steps + 1]
-    span = slice(int(offsets[0]), int(offsets[-1]))
-    values = None if data.values is None else data.values[span]
-    part = Events(data.shape, data.steps, offsets - offsets[0], data.index[span], values)
-    return part.to_dense()[:, :steps]
+    if isinstance(data, Events):
+        return data.take(np.arange(first, last)).to_dense()[:, :steps]
+    return np.ascontiguousarray(data[first:last, :steps])
 
 
 _Edges = dict[str, tuple[Node, tuple[int, ...], Tensor, Tensor]]
-"""By name: the node, the identities of what it read, its edge (samples, steps, *shape), and of
-the neurons whose membrane potential a readout may want, that; else None."""
+"""By name: the node, whether its potential is kept and the identities of what it read, its edge
+(samples, steps, *shape), and that potential or None."""
 _Sums = tuple[Summary, dict[str, int], dict[str, int]]
 
 
@@ -113,13 +112,16 @@ class _Network:
     """A graph with what torch needs of it."""
 
     def __init__(self, graph: Graph, device: str) -> None:
-        self.graph, self.device = graph, device
+        require_integer(graph)
+        self.graph, self.device = verify(graph), device
         self.signals: Signals = signals(graph)
         self.programs = programs(graph)
         place = {node.name: i for i, node in enumerate(graph.nodes)}
         delays = graph.of_type(Delay)
         closing = [d.steps for d in delays if place[d.inputs[0]] > place[d.name]]
         self.block = min(closing, default=0)
+        owner = output_neuron(graph)
+        self.watched = owner if owner is not None and "v" in owner.states else None
         self.fans = {
             node.name: torch.tensor(
                 fan_out(node, self.signals[node.inputs[0]], self.signals[node.name]), device=device
@@ -145,18 +147,14 @@ class _Network:
         edges: _Edges = {}
         for node in self.graph.nodes:
             late = isinstance(node, Delay) and node.inputs[0] not in edges
-            read = () if late else tuple(id(edges[name][2]) for name in node.inputs)
-            known = before.get(node.name)
-            if isinstance(node, Input):
-                edges[node.name] = (node, (id(source),), source, None)
-            elif known is not None and known[0] is node and known[1] == read:
-                edges[node.name] = known
-                continue
-            else:
-                args = () if late else tuple(edges[name][2] for name in node.inputs)
+            args = () if late else tuple(edges[name][2] for name in node.inputs)
+            read = (int(node is self.watched), *map(id, args or (source,)))
+            edge = before.get(node.name)
+            if edge is None or edge[0] is not node or edge[1] != read:
                 made = self.node(node, args, source, time, held)
-                edges[node.name] = (node, read, made, held.pop("membrane", None))
-        for delay in self.graph.of_type(Delay):
+                edge = (node, read, made, held.pop("membrane", None))
+            edges[node.name] = edge
+        for delay in self.graph.of_type(Delay) if self.block else ():
             past = torch.cat([held[delay.name], edges[delay.inputs[0]][2]], 1)
             held[delay.name] = past[:, -delay.steps :]
         return edges
@@ -166,6 +164,8 @@ class _Network:
         held: dict[str, Tensor],
     ) -> Tensor:  # fmt: skip
         """The edge of a node."""
+        if isinstance(node, Input):
+            return source.view_as(source)  # its own, as its format is: readers differ by edges
         if isinstance(node, Output):
             return args[0]
         if isinstance(node, Delay):
@@ -199,7 +199,7 @@ class _Network:
             start = self.tensor(state.init.values, node).expand(current.shape[0], *node.shape)
             states[name] = held.get(f"{node.name}.{name}", start)
         element = torch.arange(prod(node.shape), device=self.device).reshape(node.shape)
-        watched = output_neuron(self.graph) is node and "v" in node.states
+        watched = node is self.watched
         sent, membrane = [], []
         for t in range(current.shape[1]):
             leaves = {**states, **fixed, "a": current[:, t]}
@@ -223,8 +223,8 @@ class _Network:
         sent = torch.cat([edges[name][2].flatten(2) for edges in blocks], 1)
         graded = self.signals[name].kind == "current"
         potential = sent if graded else torch.zeros_like(sent)
-        owner = output_neuron(self.graph)
-        if owner is not None and "v" in owner.states and prod(owner.shape) == sent.shape[2]:
+        owner = self.watched
+        if owner is not None and prod(owner.shape) == sent.shape[2]:
             potential = torch.cat([edges[owner.name][3].flatten(2) for edges in blocks], 1)
         fired = sent > 0
         order = torch.arange(sent.shape[1], device=sent.device).reshape(1, -1, 1)

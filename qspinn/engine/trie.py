@@ -1,4 +1,4 @@
-"""The tree of a sweep's graphs, and the walk through it. Importing this file imports numba."""
+"""The tree of a sweep's graphs. Importing this file imports numba."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from threading import Lock
 
 import numpy as np
 
-from qspinn.engine import kernels
-from qspinn.engine.events import Events
 from qspinn.engine.fast import Part, Workshop, assembled
 from qspinn.engine.layout import TILE, fan_out
-from qspinn.engine.machine import Machine, Network
+from qspinn.engine.machine import Network
 from qspinn.engine.tails import Form, Tail, form_of, joined, tail_of
 from qspinn.errors import QspinnError
-from qspinn.ir import CONNECTIONS, Array, Delay, Graph, Input, Neuron, Output
-from qspinn.readout import Summary
-from qspinn.simulate import add_summary, require_integer
+from qspinn.ir import CONNECTIONS, Array, Delay, Graph, Input, Node, Output
+from qspinn.simulate import require_integer
 from qspinn.verify import verify
 
 _BYTES = 1 << 23
@@ -84,7 +81,7 @@ class Leaf:
 class Store:
     """What graphs were made of, kept from one sweep to the next: a search brings its nodes again.
 
-    All keys are identities of nodes, which the parts keep alive.
+    All keys are identities of nodes, which the parts keep alive, and binary points.
     """
 
     shop: Workshop = field(default_factory=Workshop)
@@ -98,7 +95,11 @@ class Store:
         """Remember that the nodes of a graph were verified."""
         fresh = [node for node in graph.nodes if id(node) not in self.seen]
         self.seen |= {id(node) for node in fresh}
-        self.bytes += sum(p.values.nbytes for node in fresh for p in node.params().values())
+        self.hold(fresh)
+
+    def hold(self, nodes: Sequence[Node]) -> None:
+        """Count the bytes of new nodes' parameters."""
+        self.bytes += sum(p.values.nbytes for node in nodes for p in node.params().values())
 
     @property
     def full(self) -> bool:
@@ -214,10 +215,12 @@ class Trie:
         place, parts, tail, _ = some[0]
         above = parts[: -len(tail.nodes)]
         x = next(p for p in above if p.node.name == tail.linear.inputs[0])
-        key = tuple(id(node) for _, _, t, _ in some for node in (t.linear, t.neuron))
+        nodes_of = (node for _, _, t, _ in some for node in (t.linear, t.neuron))
+        key = (x.signal.frac, *map(id, nodes_of))
         if key not in self.store.joints:
             tails, forms = [t for _, _, t, _ in some], [form for *_, form in some]
-            self.store.joints[key] = joined(tails, forms, x.signal.frac)
+            made = self.store.joints[key] = joined(tails, forms, x.signal.frac)
+            self.store.hold(made.nodes if made else ())
         joint = self.store.joints[key]
         if joint is None:
             return None
@@ -278,116 +281,3 @@ def height(leaves: Sequence[Leaf], steps: int, samples: int, threads: int) -> in
     """The samples of a chunk."""
     each = max((_bytes(leaf.parts) for leaf in leaves), default=1)
     return max(1, min(_BYTES // (each * steps), -(-samples // threads)))
-
-
-@dataclass
-class Walk:
-    """One thread's way from leaf to leaf, and what the edges of the last one hold."""
-
-    data: Array | Events
-    steps: int
-    constant: bool
-    machine: Machine = field(init=False)
-    before: Leaf | None = None
-    sent: dict[str, int] = field(default_factory=dict)
-    added: dict[str, int] = field(default_factory=dict)
-    first: int = 0
-
-    def start(self, leaf: Leaf, samples: slice) -> None:
-        """Turn to other samples; ``leaf`` comes first."""
-        if self.before is None:
-            self.machine = Machine(leaf.network)
-        self.machine.samples, self.machine.steps = samples.stop - samples.start, self.steps
-        self.machine.advance()
-        self.machine.time = 0
-        self.first, self.before = samples.start, None
-
-    def run(self, leaf: Leaf) -> Summary:
-        """Run what differs from the leaf before."""
-        machine = self.machine
-        machine.network, machine.summed = leaf.network, leaf.summed
-        machine.keep = frozenset({leaf.owner} if leaf.owner and not leaf.summed else ())
-        machine.constant = leaf.network.graph.input.name if self.constant else ""
-        for part in leaf.parts[self.alike(leaf) :]:
-            self.redo(part)
-        self.before = leaf
-        if leaf.summed:
-            return Summary(*machine.summary())
-        return self.collected(leaf)
-
-    def alike(self, leaf: Leaf) -> int:
-        """How many of the first parts have already run."""
-        count = 0
-        if self.before is None:
-            return 0
-        for one, other in zip(self.before.parts, leaf.parts, strict=False):
-            if one is not other or one.node.name in (self.before.owner, leaf.owner):
-                break
-            count += 1
-        return count
-
-    def redo(self, part: Part) -> None:
-        """Run one node from the first step to the last."""
-        machine, name = self.machine, part.node.name
-        machine.lanes.pop(name, None)
-        machine.lists.pop(name, None)
-        self.sent.pop(name, None)
-        self.added.pop(name, None)
-        if isinstance(part.node, Input):
-            machine.feed(self.data, self.first, self.steps)
-        if isinstance(part.node, Delay):
-            machine.clear_ring(part.node)
-        for state, row in part.start.items():
-            machine.restart(f"{name}.{state}", row)
-        if name == machine.summed:
-            machine.open_sums(self.steps)
-        if part.stage:
-            part.stage(machine)
-
-    def collected(self, leaf: Leaf) -> Summary:
-        """The summary of a graph whose last neurons do not add it up."""
-        network, output = leaf.network, leaf.network.graph.output.name
-        shape = (self.machine.samples, network.ports[output].size)
-        into = (
-            np.zeros(shape, np.int64), np.full(shape, self.steps), np.zeros(shape, np.int64),
-            np.full(shape, np.iinfo(np.int64).min),
-        )  # fmt: skip
-        add_summary(self.machine, output, network.membrane, self.steps, into)
-        return Summary(*into)
-
-    def spikes(self, leaf: Leaf, counts: Array) -> dict[str, int]:
-        """Events by neuron node; ``counts`` are those of one member."""
-        found = {}
-        for part in leaf.parts:
-            name = part.node.name
-            if not isinstance(part.node, Neuron) or part.signal.kind == "current":
-                continue
-            found[name] = int(counts.sum()) if name == leaf.summed else self.events(name)
-        return found
-
-    def events(self, name: str) -> int:
-        """How many events an edge carries."""
-        name = self.machine.network.origin[name]
-        if name not in self.sent:
-            lo, hi, _, _ = self.machine.events(name)
-            self.sent[name] = int((hi - lo).sum())
-        return self.sent[name]
-
-    def operations(self, leaf: Leaf, member: Member) -> dict[str, int]:
-        """Weights added, by connection."""
-        for name, fan in leaf.fans.items():
-            if name not in self.added:
-                self.added[name] = self.reached(leaf.network.graph[name].inputs[0], fan)
-        found = {name: self.added[name] for name in leaf.fans}
-        if member.fan is not None:
-            source = leaf.network.graph[leaf.shared].inputs[0]
-            found[leaf.shared] = self.reached(source, member.fan)
-        return found
-
-    def reached(self, source: str, fan: Array) -> int:
-        """The sum of a fan over the events of an edge."""
-        size = self.machine.network.ports[source].size
-        if (fan[:size] == fan[0]).all():
-            return int(fan[0]) * self.events(source)
-        lo, hi, index, _ = self.machine.events(source)
-        return int(kernels.reached(lo, hi, index, fan))
