@@ -122,8 +122,10 @@ def parse(text: str) -> Plan:
     """Read a plan.
 
     Raises:
-        PlanError: A line cannot be read; the error gives its number.
+        PlanError: A line cannot be read, or says again what another says; the error gives its
+            number.
     """
+    seen: dict[str, int] = {}
     entries: dict[str, Entry] = {}
     scales: dict[str, FloatArray] = {}
     options: dict[str, str] = {}
@@ -133,7 +135,11 @@ def parse(text: str) -> Plan:
         words = line.split()
         if not words:
             continue
+        name = line.partition("=")[0].strip() if words[0] == "option" else words[0]
         try:
+            if name in seen:
+                raise PlanError(f"line {seen[name]} gives {name} already")
+            seen[name] = number
             if words[0] == "option":
                 key, _, value = line.partition("option")[2].partition("=")
                 options[_option(key.strip())] = value.strip()

@@ -51,3 +51,9 @@ def test_a_bad_line_is_named(line: str, message: str) -> None:
 def test_a_missing_entry_is_named() -> None:
     with pytest.raises(PlanError, match=r"fc9\.weight: the plan gives it no format"):
         PLAN["fc9.weight"]
+
+
+@pytest.mark.parametrize("line", ["fc1.weight s8f0 floor error", "option steps = 4", "a.scale 2"])
+def test_a_line_that_repeats_another_is_refused(line: str) -> None:
+    with pytest.raises(PlanError, match=r"line 3: .*line 1 gives .* already"):
+        parse(f"{line}\n\n{line}\n")
