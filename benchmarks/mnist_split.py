@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qspinn.ir import Array
+
 SEED, CALIBRATE, SELECT = 2024, 2000, 8000
 
 
@@ -29,3 +31,11 @@ def write(source: Path, target: Path) -> Path:
         dt=np.array(1e-3),
     )
     return target
+
+
+def rest(source: Path) -> tuple[Array, Array]:
+    """The training images and labels that `write` leaves out: what may be trained on."""
+    with np.load(source) as file:
+        x, y = file["x_train"].reshape(-1, 784), file["y_train"]
+    some = np.random.default_rng(SEED).permutation(len(x))[CALIBRATE:-SELECT]
+    return x[some], y[some].astype(np.int64)

@@ -31,8 +31,8 @@ def budget_checks(footprint: Footprint, budget: Mapping[str, int]) -> list[Check
     Raises:
         PlanError: The budget names a region the target has not.
     """
-    require_regions(footprint, budget)
     used = footprint.regions()
+    require_regions(used, budget)
     over = {excess.region: excess for excess in excesses(footprint, budget)}
     checks = []
     for region, limit in budget.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -120,14 +120,14 @@ def amount(value: int, region: str) -> str:
     return f"{value}" if region == "cores" else f"{value} B"
 
 
-def require_regions(footprint: Footprint, budget: Mapping[str, int]) -> None:
-    """Refuse a budget for a region that the footprint does not have.
+def require_regions(known: Iterable[str], budget: Mapping[str, int]) -> None:
+    """Refuse a budget for a region that is none of the known ones.
 
     Raises:
         PlanError: It names the region and those there are.
     """
-    known = footprint.regions()
-    if unknown := sorted(budget.keys() - known.keys()):
+    known = list(known)
+    if unknown := sorted(budget.keys() - set(known)):
         raise PlanError(
             f"the budget limits {unknown[0]!r}, which the target has not",
             hint=f"it has {', '.join(known)}",

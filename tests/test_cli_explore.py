@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,17 +155,71 @@ def test_a_budget_below_what_is_possible_says_what_stands_in_the_way(
 
 def test_a_search_without_data_or_with_nonsense_is_refused(qspinn: Run, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "out")
+    misspelt = tmp_path / "plan.txt"
+    misspelt.write_text("fc9.weight s4f0 nearest_even saturate free\n")
     for options, message in (
         (("--target", "mcu"), "judged on data"),
         ((*COMMON, "--try", "weight=9"), "cannot be '9'"),
         ((*COMMON, "--try", "weight"), "says nothing to try"),
-        ((*COMMON, "--scheme", "itq"), "no package provides"),
+        ((*COMMON, "--scheme", "ptq,qat"), "no package provides"),
+        ((*COMMON, "--scheme", "ptq,itq"), "give --train-data"),
+        ((*COMMON, "--scheme", "itq"), "write ptq first"),
         ((*COMMON, "--objective", "beauty"), "no objective 'beauty'"),
+        ((*COMMON, "--budget", "rom=1KiB"), "limits 'rom', which the target has not"),
+        ((*COMMON, "--confidence", "100%"), "a confidence of 100 %"),
+        ((*COMMON, "--max-operations", "inf"), "a limit of inf"),
+        ((*COMMON, "--reward", "additive"), "the strategy guided has no reward"),
+        ((*COMMON, "--plan", misspelt), "the plan names fc9.weight, which digits has not"),
         ((*COMMON, "--dask", "tcp://127.0.0.1:9", "--accelerator", "cuda"), "exclude each other"),
     ):
         code, _, err = qspinn("explore", DIGITS, *options, *out)
         assert (code, message in err) == (2, True), (options, err)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [misspelt]
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    qspinn: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("QSPINN_CACHE", str(file))
+    for options in ((), ("--resume",)):
+        code, _, err = qspinn(*explore(tmp_path / "out", *SMALL, *options))
+        assert code == 2
+        assert "the cache cannot be" in err
+        assert "QSPINN_CACHE names another folder" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopped_before_anything_is_known_it_leaves_what_was_there(
+    qspinn: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert qspinn(*explore(tmp_path / "out", *SMALL))[0] == 0
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr("qspinn.cli.search.stoppable", lambda: nullcontext(lambda: True))
+    for options in (SMALL, ()):  # enumerated; screened first
+        code, _, err = qspinn(*explore(tmp_path / "out", *options))
+        assert code == 1
+        assert "no candidate was measured" in err
+        assert contents(tmp_path / "out") == before
+
+
+def test_a_plan_that_no_candidate_can_keep_to_says_why(qspinn: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.txt"
+    plan.write_text("input.active 70-80\n")
+    code, _, err = qspinn(*explore(tmp_path / "out", *SMALL[:-2], "--plan", plan))
+    assert code == 1
+    assert "candidates are refused; the finest: input.active: keeps inputs up to 80" in err
+
+
+def test_a_reward_does_not_outweigh_a_limit(qspinn: Run, tmp_path: Path) -> None:
+    for more, found in (((), 0), (("--max-operations", "10"), 1)):
+        code, _, err = qspinn(
+            *explore(tmp_path / "out", *SMALL, "--strategy", "q-spinn", "--reward", "additive"),
+            *more,
+        )
+        assert code == found
+        assert ("the obstacle: operations" in err) == bool(found)
 
 
 def test_the_same_question_gives_the_same_bytes(whole: Path, qspinn: Run, tmp_path: Path) -> None:

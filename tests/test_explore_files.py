@@ -62,7 +62,9 @@ entries = st.builds(
     Entry, words, mappings, free, counts, estimates, maybe_estimates, st.none() | numbers,
     st.booleans(), memories, budgets, st.none() | numbers, st.none() | numbers, st.booleans(), free,
 ) | st.builds(Entry, words, mappings, refused=free)  # fmt: skip
-limits = st.builds(Limits, st.none() | numbers, numbers, budgets, st.none() | numbers)
+limits = st.builds(
+    Limits, st.none() | numbers, st.floats(0.5, 0.999), budgets, st.none() | st.floats(0.001, 1e9)
+)
 explorations = st.builds(
     Exploration, free, free, free, free, counts,
     st.fixed_dictionaries({name: st.builds(Part, counts, free) for name in
@@ -94,9 +96,14 @@ def test_what_is_written_is_read(
 def test_a_whole_exploration(tmp_path: Path) -> None:
     content = files.render(MADE, PLAN, draw=False)
     assert set(content) == {
-        "front.json", "candidates.csv", "significance.csv", "attribution.csv", "plan.txt",
+        "front.json", "candidates.csv", "significance.csv", "order.csv",
+        "attribution.csv", "plan.txt",
     }  # fmt: skip
     assert files.read(written(tmp_path, content)) == MADE
+    steps = [line.split(",") for line in content["order.csv"].decode().splitlines()[1:]]
+    prices = [float(loss) / int(saved) for _, _, _, saved, loss in steps]
+    assert prices == sorted(prices)
+    assert {step[0] for step in steps} <= {knob.name for knob in MADE.knobs}
     assert content["plan.txt"].decode() == PLAN
     assert all(b"\r" not in part and part.endswith(b"\n") for part in content.values())
 

@@ -11,6 +11,7 @@ from problems import FakeProblem, layered
 from qspinn.errors import ToolchainError
 from qspinn.explore.front import front_of
 from qspinn.explore.genetic import nsga2
+from qspinn.explore.space import Space
 
 
 @pytest.mark.needs("pymoo")
@@ -22,6 +23,15 @@ def test_it_finds_the_front_of_a_small_space() -> None:
     assert all(s.complete for s in scores)
     losses = front_of(scores).losses(problem.front())
     assert np.mean(losses) < 0.01
+
+
+def test_a_space_of_no_more_than_a_generation_is_measured_whole() -> None:
+    problem = FakeProblem(layered(2, 3), 100, refused=lambda c: c == (0, 0))
+    assert {s.candidate for s in nsga2(problem, limit=40, seed=0)} == set(problem.space.all()) - {
+        (0, 0)
+    }
+    alone = FakeProblem(Space(()), 100)
+    assert [s.candidate for s in nsga2(alone, limit=40, seed=0)] == [()]
 
 
 @pytest.mark.needs("pymoo")

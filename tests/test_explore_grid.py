@@ -8,7 +8,16 @@ import pytest
 
 from problems import FakeProblem, layered, scored
 from qspinn.errors import PlanError
-from qspinn.explore.grid import Reward, grid, kinds, q_spinn, rewarded, solutions
+from qspinn.explore.grid import (
+    MOST,
+    Reward,
+    grid,
+    kinds,
+    published,
+    q_spinn,
+    rewarded,
+    solutions,
+)
 from qspinn.explore.problem import Score
 from qspinn.explore.space import Knob, Space
 
@@ -60,6 +69,28 @@ def test_the_whole_grid_is_measured_on_all_samples() -> None:
     assert [s.candidate for s in scores] == [c for c in grid(problem.space) if c[0] != 4]
     assert all(s.complete and len(s.correct) == 300 for s in scores)
     assert all((s.correct == problem.outcome(s.candidate)).all() for s in scores)
+
+
+def test_what_the_procedure_does_not_turn_is_left_alone_unless_named() -> None:
+    words = ("4", "2")
+    kinds_there = {"fc1.weight": "weight", "fc1.bias": "bias", "fc2.bias": "bias",
+                   "lif1.scale": "scale", "input.active": "input"}  # fmt: skip
+    space = Space(tuple(Knob(name, kind, "lif1", words) for name, kind in kinds_there.items()))
+
+    def left(*named: str) -> list[str]:
+        return [knob.name for knob in published(space, named).knobs]
+
+    assert left() == ["fc1.weight"]
+    assert left("fc2.bias") == ["fc1.weight", "fc2.bias"]
+    assert left("bias", "input.active") == ["fc1.weight", "fc1.bias", "fc2.bias", "input.active"]
+
+
+def test_a_grid_of_millions_is_refused_before_it_is_made() -> None:
+    words = tuple(str(bits) for bits in range(100, 0, -1))
+    space = Space(tuple(Knob(kind, kind, "", words) for kind in ("weight", "bias", "decay")))
+    with pytest.raises(PlanError, match=f"1,000,000 candidates, the limit is {MOST:,}") as caught:
+        grid(space)
+    assert "weight has 100" in caught.value.hint
 
 
 def scores() -> list[Score]:

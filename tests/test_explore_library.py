@@ -10,12 +10,15 @@ import pytest
 from qspinn.backend import backend, default_plan, device_of
 from qspinn.encode import Encoder
 from qspinn.errors import PlanError, QspinnError
+from qspinn.explore.entries import entries_of
 from qspinn.explore.judge import Judge
 from qspinn.explore.knobs import Levels, choices_of, space_of
 from qspinn.explore.library import Library
 from qspinn.explore.parts import Parts
+from qspinn.explore.problem import Score
 from qspinn.explore.runners import Local
 from qspinn.explore.schemes import PostTraining, schemes
+from qspinn.explore.settings import Settings
 from qspinn.explore.space import Candidate, Space
 from qspinn.explore.stimulus import Stimulus
 from qspinn.explore.store import Store
@@ -114,6 +117,37 @@ def test_an_impossible_candidate_is_refused_each_time_it_is_asked_for(job: Job) 
     assert "lif1.threshold" in str(ours.refusals[made.space.finest])
 
 
+def test_inputs_that_a_plan_keeps_are_the_ones_kept(job: Job) -> None:
+    there, kept = backend("mcu"), np.arange(20, 40)
+    given = Plan({}, active={"input": kept})
+    space = space_of(job.graph, there, job.encoder, levels={"weight": ("8", "4")}, given=given)
+    assert "input.active" not in {knob.name for knob in space.knobs}
+    made = Library(
+        job.graph, job.calibration, job.encoder, there, device_of(there, None), space,
+        {"ptq": PostTraining()}, given,
+    )  # fmt: skip
+    variant = made.variant(space.finest)
+    np.testing.assert_array_equal(variant.plan.active["input"], kept)
+    first = variant.graph["fc1"]
+    assert isinstance(first, Linear)
+    assert not np.delete(first.weight.values, kept, axis=1).any()
+    assert first.weight.values[:, kept].any()
+
+
+def test_a_program_measured_twice_is_told_by_its_whole_measurement(job: Job) -> None:
+    made = library(job, levels={"weight:rounding": ("nearest_even", "nearest_away")})
+    ours, one = judge(job, made), made.space.finest
+    other = made.space.moved(one, made.space.index("fc1.weight:rounding"), 1)
+    assert made.variant(one).digest == made.variant(other).digest
+    size = ours.memory(one)
+    assert size is not None
+    (right,) = ours.correct([other], ours.samples)
+    dropped, whole = Score(one, size, right[:50], False), Score(other, size, right, True)
+    (row,) = entries_of(ours, [dropped, whole], None, Settings())
+    assert row.complete
+    assert row.on_front
+
+
 def judge(job: Job, made: Library, store: Store | None = None) -> Judge:
     assert job.dataset is not None
     parts = Parts(job.dataset)
@@ -206,9 +240,12 @@ def test_a_leak_of_the_report_part_is_caught(job: Job) -> None:
 
 def test_schemes_come_from_entry_points() -> None:
     assert list(schemes(("ptq",))) == ["ptq"]
-    with pytest.raises(PlanError, match="the quantization scheme 'itq'") as caught:
+    with pytest.raises(PlanError, match="the quantization scheme 'qat'") as caught:
+        schemes(("ptq", "qat"))
+    assert "itq, ptq" in caught.value.hint
+    with pytest.raises(PlanError, match="the scheme itq trains the network") as caught:
         schemes(("ptq", "itq"))
-    assert "ptq" in caught.value.hint
+    assert "--train-data" in caught.value.hint
 
 
 class Shrunk:

@@ -35,6 +35,10 @@ def texts(axis: object) -> list[str]:
     return [text.get_text() for text in axis.texts]  # type: ignore[attr-defined]
 
 
+def test_names_are_no_formulas() -> None:
+    assert plots.draw(replace(MADE, network="a $^$ b")).keys() == NAMES
+
+
 def test_all_are_drawn(drawn: dict[str, bytes]) -> None:
     assert set(drawn) == NAMES
     for name, content in drawn.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from problems import scored
-from qspinn.errors import GateError
+from qspinn.errors import GateError, PlanError
 from qspinn.explore.problem import Score
 from qspinn.explore.result import Limits
 from qspinn.explore.selection import select
@@ -28,8 +28,8 @@ def losing(memory: int, lost: int, *candidate: int, gained: int = 0) -> Score:
 
 
 def halves(candidate: Candidate) -> Mapping[str, int]:
-    """Flash by the first option, RAM by the second."""
-    return {"flash": 1000 - 100 * candidate[0], "ram": 500 - 100 * candidate[1]}
+    """Flash by the first option, RAM by the last."""
+    return {"flash": 1000 - 100 * candidate[0], "ram": 500 - 100 * candidate[-1]}
 
 
 def refusal(scores: list[Score], limits: Limits, **more: object) -> str:
@@ -77,7 +77,27 @@ def test_few_samples_are_warned_about() -> None:
 
 def test_equal_memory_goes_to_the_more_accurate_then_the_lowest() -> None:
     scores = [losing(500, 40, 2), losing(500, 30, 3), losing(500, 30, 1)]
-    assert select(scores, BASELINE, Limits(0.01), halves).score.candidate == (1,)
+
+    def alike(candidate: Candidate) -> Mapping[str, int]:
+        return {"flash": 1000}
+
+    assert select(scores, BASELINE, Limits(0.01), alike).score.candidate == (1,)
+
+
+def test_of_equals_the_winner_takes_the_least_of_the_regions() -> None:
+    scores = [losing(500, 30, 0, 0), losing(500, 30, 0, 2), losing(500, 30, 0, 1)]
+    assert select(scores, BASELINE, Limits(0.01), halves).score.candidate == (0, 2)
+    scores.append(losing(500, 30, 1, 0))
+    assert select(scores, BASELINE, Limits(0.01), halves).score.candidate == (1, 0)
+
+
+def test_limits_that_are_none_are_refused() -> None:
+    for level in (0.0, 0.49, 1.0, float("nan")):
+        with pytest.raises(PlanError, match="confidence"):
+            Limits(0.01, level)
+    for operations in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(PlanError, match="synaptic operations"):
+            Limits(operations=operations)
 
 
 def test_with_a_budget_alone_the_most_accurate_and_ties_to_the_smaller() -> None:

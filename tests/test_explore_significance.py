@@ -60,6 +60,19 @@ def test_a_refused_option_is_listed_without_figures() -> None:
         significance(FakeProblem(layered(2, 4), refused=lambda c: sum(c) == 0))
 
 
+def test_where_the_finest_is_refused_another_is_the_base() -> None:
+    problem = FakeProblem(layered(2, 4, ("weight", "membrane")), refused=lambda c: sum(c) < 4)
+    base = (1, 1, 1, 1)
+    found = {(f.knob, f.option): f for f in significance(problem, base=base)}
+    coarser, both = found[("lif1.weight", "2")], found[("weight", "3")]
+    assert coarser.bytes == problem.memory((1, 1, 3, 1))
+    assert both.bytes == problem.memory((2, 1, 2, 1))
+    best = problem.outcome(base)
+    assert coarser.difference == paired_difference(problem.outcome((1, 1, 3, 1)), best)
+    assert both.difference == paired_difference(problem.outcome((2, 1, 2, 1)), best)
+    assert found[("lif1.weight", "5")].accuracy is None
+
+
 def made(knob: str, *points: tuple[str, int, float]) -> list[Significance]:
     return [
         Significance(knob, "weight", knob, word, None, Estimate(-loss, 0, 0, 1), None, size)

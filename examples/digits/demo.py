@@ -1,5 +1,4 @@
-"""The main job on a real network: compile the digits for both targets, prove both bit-exact, and
-search for a smaller network.
+"""The main job on a real network: compile, prove both targets bit-exact, search for a smaller one.
 
 Run by `make demo`; every step is a command that a user would type.
 """

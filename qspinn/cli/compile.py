@@ -32,7 +32,7 @@ from qspinn.evaluate import Comparison, compare_accuracy
 from qspinn.explore import files
 from qspinn.explore.explorer import Found
 from qspinn.gate import drop_check
-from qspinn.memory import Device, excesses, fit_error, require_regions
+from qspinn.memory import Device, excesses, fit_error
 from qspinn.output import check_folder
 from qspinn.pipeline import Compiled, build, lower
 from qspinn.report import exploration, tables
@@ -86,7 +86,8 @@ def compile_command(**options: Any) -> None:
     job = replace(job, encoder=from_options(plan.options))
     if options["strict"]:
         _refuse_assumptions(plan)
-    lowered = lower(job.graph, plan, backend, start=options["start"])
+    network = found.trained if found and found.trained else job.graph
+    lowered = lower(network, plan, backend, start=options["start"])
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
     screen.print(
@@ -131,7 +132,7 @@ def _searched(
 def _pages(found: Found) -> dict[str, bytes]:
     """What the search leaves behind, in a folder of its own."""
     assert found.plan is not None, "nothing was refused"
-    pages = files.render(found.exploration, found.plan.text())
+    pages = files.render(found.exploration, found.plan.text(), found.trained)
     return {f"{files.FOLDER}/{name}": content for name, content in pages.items()}
 
 
@@ -145,7 +146,6 @@ def _refuse_assumptions(plan: plans.Plan) -> None:
 
 
 def _fits(compiled: Compiled, target: Backend, budget: dict[str, int], place: str) -> None:
-    require_regions(compiled.footprint, budget)
     if found := excesses(compiled.footprint, budget):
         roomy = [
             name

@@ -70,10 +70,12 @@ def explore_command(**options: Any) -> None:
         )
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
     found = search(job, target, device, options, budget, given)
+    if found.refusal is not None and not found.exploration.measured:
+        raise found.refusal
     for table in pages.result(found.exploration):
         screen.print(table)
     plan = found.plan.text() if found.plan else ""
-    written = files.render(found.exploration, plan)
+    written = files.render(found.exploration, plan, found.trained)
     write_folder(options["output"], written, explorer.manifest(job, found))
     screen.print(f"Wrote {options['output']}", markup=False)
     if options["as_json"]:

@@ -12,7 +12,7 @@ import click
 from qspinn.encode import ENCODERS, from_options
 from qspinn.errors import PlanError
 from qspinn.ir import READOUTS
-from qspinn.memory import parse_budget
+from qspinn.memory import parse_budget, require_regions
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
 from qspinn.plan import Plan, parse
 from qspinn.planning import GROUPS, METHODS
@@ -128,5 +128,13 @@ def percentage(text: str | None) -> float | None:
 
 
 def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
-    """A budget as given, or the device's own."""
-    return fallback if text is None else parse_budget(text)
+    """A budget as given, or the device's own.
+
+    Raises:
+        PlanError: It cannot be read, or names a region that the device has not.
+    """
+    if text is None:
+        return fallback
+    budget = parse_budget(text)
+    require_regions(fallback, budget)
+    return budget

@@ -6,6 +6,7 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
@@ -16,11 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from qspinn.backend import Backend
 from qspinn.cli.options import percentage
 from qspinn.engine.printed import cache_folder
-from qspinn.errors import PlanError
-from qspinn.explore.explorer import Found, Watch, explore
+from qspinn.errors import PlanError, QspinnError
+from qspinn.explore.explorer import Found, Watch, expected, explore
 from qspinn.explore.grid import REWARDS
 from qspinn.explore.judge import Judge, Runner
 from qspinn.explore.knobs import Levels
+from qspinn.explore.lessons import lessons
 from qspinn.explore.problem import Score
 from qspinn.explore.result import Limits
 from qspinn.explore.runners import Accelerated, Dask, Local
@@ -38,11 +40,17 @@ _OPTIONS = (
                  show_default=True, help="How to search."),
     click.option("--scheme", "schemes", default="ptq", show_default=True,
                  help="Quantization schemes to try, such as ptq,itq."),
+    click.option("--train-data", type=click.Path(path_type=Path, dir_okay=False),
+                 help="An .npz file of other samples, all of which itq trains on."),
+    click.option("--trainings", type=click.IntRange(1), default=12, show_default=True,
+                 help="Most candidates to train; each takes seconds to minutes, and so do the "
+                      "neighbours of a winner that was trained, two for each knob."),
     click.option("--try", "tries", multiple=True, metavar="WHAT=A,B",
                  help="What to try of a kind or a path, such as weight=8,4,ternary or "
                       "lif1.v=16,8; nothing after = leaves it alone. May be repeated."),
     click.option("--evaluations", type=click.IntRange(0), default=300, show_default=True,
-                 help="Most candidates to measure."),
+                 help="Most candidates to measure of a space too large to measure whole; compile "
+                      "with 0 takes the target's plan and searches none."),
     click.option("--objective", "objectives", multiple=True,
                  help="What the front is drawn in: accuracy, memory, a region, operations; "
                       "default accuracy and every region. May be repeated."),
@@ -81,16 +89,20 @@ def search(
 ) -> Found:
     """Explore the plans of a job as the options say, with a bar that tells how far it is."""
     settings = settings_of(options, budget)
+    taught = None
+    if options["train_data"] is not None:
+        taught = lessons(options["train_data"], job, settings.seed)
     question = f"{job.graph.digest} {options['data']}"
     with (
         runner_of(options) as runner,
         outcomes(question, resume=options["resume"]) as store,
-        watched(settings.evaluations) as watch,
+        watched(settings) as watch,
         stoppable() as stop,
     ):
         return explore(
-            job, target, device, settings, runner, given=given, store=store, watch=watch, stop=stop
-        )
+            job, target, device, settings, runner, given=given, store=store, watch=watch,
+            stop=stop, lessons=taught,
+        )  # fmt: skip
 
 
 def settings_of(options: Mapping[str, Any], budget: Mapping[str, int]) -> Settings:
@@ -105,10 +117,10 @@ def settings_of(options: Mapping[str, Any], budget: Mapping[str, int]) -> Settin
         limits=Limits(max_drop, level, dict(budget), options["max_operations"]),
         objectives=options["objectives"],
         evaluations=options["evaluations"],
+        trainings=options["trainings"],
         seed=options["seed"] or 0,
         reward=options["reward"] or "",
         mu=options["mu"],
-        resume=options["resume"],
     )
 
 
@@ -160,10 +172,20 @@ def outcomes(question: str, *, resume: bool) -> Iterator[Store]:
     name = hashlib.sha256(question.encode()).hexdigest()[:32]
     path = cache_folder() / "explore" / f"{name}.sqlite"
     if not resume:
-        for ending in ("", "-wal", "-shm"):
-            path.with_name(path.name + ending).unlink(missing_ok=True)
+        _forget(path)
     with Store(path) as store:
         yield store
+
+
+def _forget(path: Path) -> None:
+    try:
+        for ending in ("", "-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    except OSError as error:
+        raise QspinnError(
+            f"the cache cannot be emptied: {error.strerror}", at=str(path),
+            hint="QSPINN_CACHE names another folder",
+        ) from error  # fmt: skip
 
 
 @contextmanager
@@ -185,7 +207,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def watched(total: int) -> Iterator[Watch]:
+def watched(settings: Settings) -> Iterator[Watch]:
     """A bar on stderr: candidates measured, the best so far, the time left."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -196,14 +218,17 @@ def watched(total: int) -> Iterator[Watch]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("candidates", total=total)
+        task = bar.add_task("candidates", total=None)
+        total: list[int] = []
         best: list[Score] = []
 
         def watch(score: Score, judge: Judge) -> None:
             if score.complete and (not best or _better(score, best[0])):
                 best[:] = [score]
+            total[:] = total or [expected(judge.space, settings)]
             text = f"best {100 * best[0].accuracy:.2f} % in {best[0].memory} B" if best else ""
-            bar.update(task, completed=judge.evaluations, description=escape(text or "candidates"))
+            told = escape(text or "candidates")
+            bar.update(task, total=total[0], completed=judge.evaluations, description=told)
 
         yield watch
 

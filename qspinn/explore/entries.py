@@ -20,7 +20,7 @@ def entries_of(
 ) -> tuple[Entry, ...]:
     """A row for each different program, the smallest first, then those that were refused."""
     first: dict[str, Score] = {}
-    for score in sorted(scores, key=lambda s: (s is not chosen, s.candidate)):
+    for score in sorted(scores, key=lambda s: (s is not chosen, not s.complete, s.candidate)):
         first.setdefault(judge.library.variant(score.candidate).digest, score)
     wanted = objectives(judge, settings.objectives)
     best = {score.candidate for score in front_of(first.values(), wanted)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from qspinn.backend import Backend
 from qspinn.calibrate import Calibration, activity_of
@@ -16,19 +17,30 @@ from qspinn.explore.judge import Judge, Runner
 from qspinn.explore.knobs import space_of
 from qspinn.explore.library import Library
 from qspinn.explore.parts import Parts
-from qspinn.explore.problem import Score
+from qspinn.explore.problem import BoolArray, Problem, Score
 from qspinn.explore.race import Rule
-from qspinn.explore.result import Attribution, Exploration, Part, Report, Significance, lost
-from qspinn.explore.schemes import schemes
+from qspinn.explore.result import (
+    Attribution,
+    Exploration,
+    Limits,
+    Part,
+    Report,
+    Significance,
+    lost,
+)
+from qspinn.explore.schemes import Lessons, schemes
 from qspinn.explore.selection import select
 from qspinn.explore.settings import Settings
-from qspinn.explore.space import Candidate
+from qspinn.explore.space import Candidate, Space
 from qspinn.explore.stimulus import Stimulus
 from qspinn.explore.store import Store
+from qspinn.explore.training import Untrained, scheme_of, trained, untrained
+from qspinn.ir import Graph
 from qspinn.job import Job
 from qspinn.memory import Device, float_bytes
+from qspinn.passes.quantize import refuse_unknown
 from qspinn.plan import Plan
-from qspinn.stats import accuracy, bound_of, optimism
+from qspinn.stats import accuracy, bound_of, drop_bound, optimism
 
 _HEARD = 10_000
 """At most so many samples tell which inputs are ever active."""
@@ -52,12 +64,15 @@ class Found:
         plan: The winner's, complete but for derived entries; None: nothing fits.
         comparison: The winner on the report part; None without labels or winner.
         refusal: Why nothing fits.
+        trained: The float network that the plan belongs to, where the winner was trained; None:
+            the job's own.
     """
 
     exploration: Exploration
     plan: Plan | None
     comparison: Comparison | None
     refusal: GateError | None
+    trained: Graph | None = None
 
 
 def explore(
@@ -71,6 +86,7 @@ def explore(
     store: Store | None = None,
     watch: Watch | None = None,
     stop: Callable[[], bool] = lambda: False,
+    lessons: Lessons | None = None,
 ) -> Found:
     """Search the plans of a network for a device, and select one.
 
@@ -87,20 +103,24 @@ def explore(
         store: Keeps outcomes beyond this process.
         watch: Told of progress.
         stop: Asked between batches whether to end the search now.
+        lessons: What schemes that train may train on.
 
     Raises:
         PlanError: The question makes no sense for this network, target or data.
     """
     if job.dataset is None:
         raise PlanError("candidates are judged on data", hint="give --data FILE.npz")
+    refuse_unknown(job.graph, given or Plan({}))
     parts = Parts(job.dataset, settings.seed)
     space = space_of(
         job.graph, backend, job.encoder, levels=settings.levels, given=given,
         schemes=settings.schemes,
     )  # fmt: skip
+    if settings.strategy == "q-spinn":
+        space = grid.published(space, settings.levels)
     library = Library(
         job.graph, _calibration(job, parts), job.encoder, backend, device, space,
-        schemes(tuple(settings.schemes)), given,
+        schemes(tuple(settings.schemes), lessons), given,
     )  # fmt: skip
     judge = Judge(
         library,
@@ -125,7 +145,8 @@ def explore(
             job.graph, winner.graph, parts.report(), job.encoder,
             shorter=from_options(winner.plan.options),
         )  # fmt: skip
-    plan = library.variant(chosen.candidate).plan if chosen else None
+    made = library.variant(chosen.candidate) if chosen else None
+    plan = made.plan if made else None
     exploration = Exploration(
         network=job.graph.name,
         target=backend.name,
@@ -145,11 +166,11 @@ def explore(
         report=_report(comparison, settings),
         optimism=_optimism(search.scores, settings),
         warnings=(*warnings, *_short(judge)),
-        evaluations=judge.evaluations,
-        samples=judge.used,
+        evaluations=search.evaluations,
+        samples=search.samples,
         complete=search.complete,
     )
-    return Found(exploration, plan, comparison, refusal)
+    return Found(exploration, plan, comparison, refusal, made.trained if made else None)
 
 
 def _calibration(job: Job, parts: Parts) -> Calibration:
@@ -164,6 +185,8 @@ def _calibration(job: Job, parts: Parts) -> Calibration:
 class _Search:
     scores: tuple[Score, ...]
     complete: bool
+    evaluations: int
+    samples: int
 
 
 def _search(judge: Judge, settings: Settings, watch: Watch | None) -> _Search:
@@ -171,7 +194,7 @@ def _search(judge: Judge, settings: Settings, watch: Watch | None) -> _Search:
     scores: dict[Candidate, Score] = {}
     complete = True
     try:
-        for score in _strategy(judge, settings):
+        for score in _measured(judge, settings):
             scores[score.candidate] = score
             if watch:
                 watch(score, judge)
@@ -179,19 +202,58 @@ def _search(judge: Judge, settings: Settings, watch: Watch | None) -> _Search:
         complete = False
         scores = {**{score.candidate: score for score in judge.finished()}, **scores}
     ordered = sorted(scores.values(), key=lambda score: score.candidate)
-    return _Search(tuple(ordered), complete)
+    return _Search(tuple(ordered), complete, judge.evaluations, judge.used)
 
 
-def _strategy(judge: Judge, settings: Settings) -> Iterator[Score]:
+def expected(space: Space, settings: Settings) -> int:
+    """The most candidates that a search will measure."""
     if settings.strategy == "q-spinn":
-        return grid.q_spinn(judge)
+        return len(grid.grid(space))
+    if (taught := scheme_of(space)) is not None:
+        return expected(untrained(space, taught), settings) + settings.trainings
+    if settings.strategy == "guided" and space.size <= guided.ENUMERATED:
+        return space.size
+    return min(space.size, settings.evaluations)
+
+
+def _measured(judge: Judge, settings: Settings) -> Iterator[Score]:
+    """What the strategy measures without training, then what is worth training."""
+    taught = scheme_of(judge.space)
+    if taught is None or settings.strategy == "q-spinn":  # its grid has the schemes, too
+        yield from _strategy(judge, settings)
+        return
+    found: list[Score] = []
+    for score in _strategy(Untrained(judge, taught), settings):
+        found.append(score)
+        yield score
+    limits, accepts = settings.limits, None
+    if limits.max_drop is not None:
+        accepts = partial(_accepted, judge.baseline, limits.max_drop, limits.level)
+    yield from trained(
+        judge, taught, found, accepts=accepts, most=min(settings.trainings, settings.evaluations)
+    )
+
+
+def _cheap(judge: Judge) -> Problem:
+    """What can be asked without training."""
+    taught = scheme_of(judge.space)
+    return judge if taught is None else Untrained(judge, taught)
+
+
+def _accepted(baseline: BoolArray, most: float, level: float, score: Score) -> bool:
+    return score.complete and drop_bound(score.correct, baseline, level) <= most
+
+
+def _strategy(problem: Problem, settings: Settings) -> Iterator[Score]:
+    if settings.strategy == "q-spinn":
+        return grid.q_spinn(problem)
     if settings.strategy == "nsga2":
-        return genetic.nsga2(judge, limit=settings.evaluations, seed=settings.seed)
+        return genetic.nsga2(problem, limit=settings.evaluations, seed=settings.seed)
     rule = Rule(settings.z, settings.eps)
     floor = 0.0
     if settings.limits.max_drop is not None:
-        floor = max(0.0, float(judge.baseline.mean()) - settings.limits.max_drop - _BELOW)
-    return guided.guided(judge, limit=settings.evaluations, rule=rule, floor=floor)
+        floor = max(0.0, float(problem.baseline.mean()) - settings.limits.max_drop - _BELOW)
+    return guided.guided(problem, limit=settings.evaluations, rule=rule, floor=floor)
 
 
 def _chosen(
@@ -199,9 +261,11 @@ def _chosen(
 ) -> tuple[Score | None, tuple[str, ...], GateError | None]:
     """The winner, or why there is none."""
     limits = settings.limits
+    if not scores and judge.refusals:
+        return None, (), _refused(judge)
+    if settings.reward and (rewarded := _rewarded(judge, scores, settings)):
+        return rewarded, (), None
     try:
-        if settings.strategy == "q-spinn" and settings.reward:
-            return _rewarded(judge, scores, settings), (), None
         found = select(
             scores, judge.baseline, limits, judge.regions,
             judge.operations if limits.operations is not None else None,
@@ -211,33 +275,46 @@ def _chosen(
     return found.score, found.warnings, None
 
 
-def _rewarded(judge: Judge, scores: Sequence[Score], settings: Settings) -> Score:
-    """The solution candidate of the published procedure: the highest reward within the limits."""
-    target = float(judge.baseline.mean()) - (settings.limits.max_drop or 0.0)
-    reward = grid.Reward(
-        settings.reward, float_bytes(judge.library.graph), float(judge.baseline.mean()), settings.mu
-    )
-    fits = [score for score in scores if judge.fits(score.candidate, settings.limits.budget)]
-    found = grid.rewarded(grid.solutions(fits, target), reward)
-    if found is None:
-        raise GateError(
-            f"no candidate of the grid reaches {100 * target:.2f} % within the budget",
-            hint="allow a larger drop, or take a device with more room",
-        )
-    return found
+def _refused(judge: Judge) -> GateError:
+    """Why nothing was measured: what the target says to the finest candidate."""
+    _, error = min(judge.refusals.items(), key=lambda item: item[0])
+    count = len(judge.refusals)
+    return GateError(f"all {count:,} candidates are refused; the finest: {error}", hint=error.hint)
+
+
+def _rewarded(judge: Judge, scores: Sequence[Score], settings: Settings) -> Score | None:
+    """The solution candidate of the published procedure: the highest reward within the limits.
+
+    Without a limit on the accuracy every candidate is one.
+    """
+    limits, accuracy = settings.limits, float(judge.baseline.mean())
+    target = 0.0 if limits.max_drop is None else accuracy - limits.max_drop
+    reward = grid.Reward(settings.reward, float_bytes(judge.library.graph), accuracy, settings.mu)
+    fits = [score for score in grid.solutions(scores, target) if _within(judge, score, limits)]
+    return grid.rewarded(fits, reward)
+
+
+def _within(judge: Judge, score: Score, limits: Limits) -> bool:
+    if limits.operations is not None and judge.operations(score.candidate) > limits.operations:
+        return False
+    return judge.fits(score.candidate, limits.budget)
 
 
 def _explained(
     judge: Judge, chosen: Score | None, search: _Search, settings: Settings
 ) -> tuple[Sequence[Significance], Sequence[Attribution], _Search]:
     """The significance of every parameter, and of the winner's choices."""
+    base = guided.finest_accepted(_cheap(judge))
+    if base is None:
+        return (), (), search
     try:
         count = min(judge.samples, _SIGNIFICANT)
-        curves = significance.significance(judge, count=count, distances=True)
+        found = significance.significance(_cheap(judge), base=base, count=count, distances=True)
+        curves = [curve for curve in found if curve.kind != "scheme"]
         level = settings.limits.level
         causes = significance.attribute(judge, chosen.candidate, level=level) if chosen else ()
     except KeyboardInterrupt:
-        return (), (), _Search(search.scores, complete=False)
+        return (), (), replace(search, complete=False)
     return curves, causes, search
 
 

@@ -11,13 +11,20 @@ from typing import Any
 from qspinn.errors import FrontendError
 from qspinn.explore import rows
 from qspinn.explore.result import Attribution, Entry, Exploration, Significance
+from qspinn.explore.significance import Step, order
+from qspinn.explore.space import Space
 from qspinn.explore.verdict import verdict
+from qspinn.ir import Graph
 from qspinn.output import MANIFEST, PLAN, changed_files, read_manifest
 from qspinn.report import plots
+from qspinn.storage import dump
 
 FORMAT = 1
 FRONT, CANDIDATES = "front.json", "candidates.csv"
 SIGNIFICANCE, ATTRIBUTION = "significance.csv", "attribution.csv"
+ORDER = "order.csv"
+"""The steps by which parameters give up bits, the cheapest in accuracy for a byte first."""
+TRAINED = "trained.qspinn"
 FOLDER = "explore"
 """Where they lie inside the output of ``qspinn compile``."""
 _TABLES: dict[str, tuple[str, type]] = {
@@ -27,12 +34,16 @@ _TABLES: dict[str, tuple[str, type]] = {
 }
 
 
-def render(exploration: Exploration, plan: str, *, draw: bool = True) -> dict[str, bytes]:
+def render(
+    exploration: Exploration, plan: str, trained: Graph | None = None, *, draw: bool = True
+) -> dict[str, bytes]:
     """Every file an exploration leaves behind; the same value gives the same bytes.
 
     Args:
         exploration: What was found.
         plan: The winner's plan as text; empty: there is no winner.
+        trained: The float network that the plan belongs to, where it is no longer the one that
+            was given: a model file for ``qspinn compile``, with this plan.
         draw: Whether to draw the plots, where there is something to draw with.
     """
     facts = json.dumps(summary(exploration), indent=2, sort_keys=True, allow_nan=False)
@@ -40,8 +51,13 @@ def render(exploration: Exploration, plan: str, *, draw: bool = True) -> dict[st
     extra = _extra(exploration)
     for name, (file, kind) in _TABLES.items():
         files[file] = rows.write(getattr(exploration, name), kind, extra.get(file, ()))
+    if exploration.significance:
+        steps = order(exploration.significance, Space(exploration.knobs))
+        files[ORDER] = rows.write(steps, Step)
     if plan:
         files[PLAN] = plan.encode()
+    if trained is not None:
+        files[TRAINED] = dump(trained)
     return {**files, **(plots.draw(exploration) if draw else {})}
 
 

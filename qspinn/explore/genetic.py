@@ -25,6 +25,10 @@ def nsga2(
     Raises:
         ToolchainError: pymoo is not installed.
     """
+    if problem.space.size <= min(limit, population):  # nothing to evolve
+        everyone = list(problem.space.all())
+        yield from (score for _, score in _measured(problem, everyone) if score is not None)
+        return
     algorithm, evaluator = _algorithm(problem, population, seed)
     known: dict[Candidate, Score | None] = {}
     idle = 0

@@ -8,8 +8,9 @@ not seen the paper's exact reward: both readings below are ours, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from qspinn.errors import PlanError
 from qspinn.explore.problem import Problem, Score
@@ -18,6 +19,10 @@ from qspinn.explore.space import Candidate, Space
 REWARDS = ("multiplicative", "additive")
 ROUNDING = "rounding"
 BATCH = 256
+EXTRA = ("bias", "scale", "input")
+"""Kinds that the published procedure does not turn: left alone unless they are named."""
+MOST = 100_000
+"""A larger grid is taken for a mistake: measuring all of it takes hours, and gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,32 @@ def kinds(space: Space) -> dict[str, tuple[int, ...]]:
     }
 
 
+def published(space: Space, named: Container[str]) -> Space:
+    """The knobs that the procedure turns, and those whose name or kind is among the named."""
+    return Space(
+        tuple(
+            knob
+            for knob in space.knobs
+            if knob.kind not in EXTRA or knob.kind in named or knob.name in named
+        )
+    )
+
+
 def grid(space: Space) -> list[Candidate]:
-    """Every candidate of the procedure's grid, once, in order."""
-    return sorted(set(space.tied(list(kinds(space).values()))))
+    """Every candidate of the procedure's grid, once, in order.
+
+    Raises:
+        PlanError: There are more than `MOST`.
+    """
+    tied = kinds(space)
+    widths = {key: len(space.knobs[group[0]].options) for key, group in tied.items()}
+    if (size := prod(widths.values())) > MOST:
+        widest = max(widths, key=lambda key: widths[key])
+        raise PlanError(
+            f"the grid has {size:,} candidates, the limit is {MOST:,}",
+            hint=f"name fewer options with --try; {widest} has {widths[widest]}",
+        )
+    return sorted(set(space.tied(list(tied.values()))))
 
 
 def q_spinn(problem: Problem) -> Iterator[Score]:

@@ -52,8 +52,9 @@ class Record:
 
     def followed(self, other: Outcome) -> Record:
         """This record with the next samples added."""
+        answers = np.concatenate([self.answers, other.predictions])
         return Record(
-            np.concatenate([self.answers, other.predictions]),
+            answers.astype(np.min_scalar_type(answers.max())),  # there are thousands of records
             _sum(self.spikes, other.spikes),
             _sum(self.operations, other.operations),
         )
@@ -266,6 +267,8 @@ class Judge:
         for variant in sorted(fresh.values(), key=lambda variant: variant.layers):
             by_steps.setdefault(variant.steps, []).append(variant)
         for steps, some in sorted(by_steps.items()):
+            if self.stop():
+                raise KeyboardInterrupt
             self._measure(some, steps)
         return [self._distances[variant.digest] for variant in variants]
 

@@ -37,6 +37,7 @@ class Variant:
         steps: Per sample.
         digest: Of what decides its outputs: the identity under which outcomes are kept.
         layers: The layers' digests in order; variants with a common prefix share work.
+        trained: The float network that the plan was applied to; None: the library's own.
     """
 
     candidate: Candidate
@@ -45,6 +46,7 @@ class Variant:
     steps: int
     digest: str
     layers: tuple[str, ...] = ()
+    trained: Graph | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,7 @@ class Library:
             return Variant(candidate, plan, made, encoder.steps, code, layers)
         made = quantize(graph, fitted)
         code = _hash(made.digest, str(encoder.steps))
-        return Variant(candidate, fitted, made, encoder.steps, code)
+        return Variant(candidate, fitted, made, encoder.steps, code, trained=graph)
 
     def _encoder(self, words: Mapping[str, str]) -> Encoder:
         if "steps" not in words:
@@ -135,7 +137,7 @@ class Library:
     def _make(self, layer: Node, words: Mapping[str, str]) -> _Fragment:
         chosen = choices_of({name: words[name] for name in self._owned[layer.name]})
         default = self.backend.plan(self.graph, layer, self.calibration, self.given, chosen)
-        plan = complete(_of_layer(self.given, default), default)
+        plan = complete(_of_layer(self.given, layer, default), default)
         options = {**self.encoder.options(), **plan.options}
         context = replace(plan, options=options, active=self._active(layer, words, plan))
         own = (layer, *self._feeding(layer))
@@ -189,7 +191,7 @@ class Library:
         return digest(replace(self.graph, name="", nodes=rest))
 
 
-def _of_layer(given: Plan, default: Plan) -> Plan:
+def _of_layer(given: Plan, layer: Node, default: Plan) -> Plan:
     """What a plan says of the paths of one layer."""
     owners = {path.rpartition(".")[0] for path in default.entries} | set(default.scales)
     return replace(
@@ -197,7 +199,7 @@ def _of_layer(given: Plan, default: Plan) -> Plan:
         entries={p: e for p, e in given.entries.items() if p in default.entries},
         scales={node: factors for node, factors in given.scales.items() if node in owners},
         options={k: v for k, v in given.options.items() if k in default.options},
-        active={path: kept for path, kept in given.active.items() if path in default.active},
+        active={path: kept for path, kept in given.active.items() if path == layer.path},
     )
 
 
@@ -222,5 +224,6 @@ def _caught(make: Callable[[], T]) -> T | QspinnError:
 
 def _raised(found: T | QspinnError) -> T:
     if isinstance(found, QspinnError):
-        raise found
+        # Raised anew, its trace would grow by every frame that asked before.
+        raise found.with_traceback(None)
     return found

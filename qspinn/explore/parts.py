@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +32,8 @@ class Parts:
                 raise PlanError(
                     f"has no sample in its {name} part (split {PARTS[name]})",
                     at=self.dataset.name,
-                    hint="leave split out for a seeded permutation in three parts",
+                    hint="leave split out for a seeded permutation in three parts, or compile "
+                    "without a search: --evaluations 0",
                 )
 
     @property
@@ -67,14 +67,3 @@ class Parts:
             raise QspinnError("the report part was opened before; a second look would choose on it")
         self._opened = True
         return self.dataset
-
-    def digests(self) -> dict[str, dict[str, object]]:
-        """Of each part, the number of samples and the SHA-256 of their indices."""
-        return {
-            name: {
-                "samples": len(index),
-                "sha256": hashlib.sha256(np.asarray(index, "<i8").tobytes()).hexdigest(),
-            }
-            for name in PARTS
-            for index in [self.dataset.part(name)]
-        }

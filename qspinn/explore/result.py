@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from qspinn.errors import QspinnError
+from qspinn.errors import PlanError, QspinnError
 from qspinn.explore.space import Knob
 from qspinn.ir import Array
 from qspinn.stats import Estimate
@@ -59,6 +60,15 @@ class Limits:
     level: float = 0.95
     budget: Mapping[str, int] = field(default_factory=dict)
     operations: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.level < 1.0:
+            raise PlanError(
+                f"a confidence of {100 * self.level:g} % cannot be had",
+                hint="from 50 % to less than 100 %, such as 95%",
+            )
+        if self.operations is not None and not 0.0 < self.operations < math.inf:
+            raise PlanError(f"a limit of {self.operations:g} synaptic operations is no limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +260,11 @@ class Exploration:
     def winner(self) -> Entry | None:
         """The selected candidate."""
         return next((e for e in self.entries if e.digest == self.selected), None)
+
+    @property
+    def measured(self) -> tuple[Entry, ...]:
+        """The candidates that were measured, on all samples or some."""
+        return tuple(entry for entry in self.entries if entry.accuracy)
 
     @property
     def front(self) -> tuple[Entry, ...]:

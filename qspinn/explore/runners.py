@@ -81,7 +81,7 @@ class Dask:
 
     client: Any
     threads: int = 1
-    _sent: dict[int, Any] = field(default_factory=dict)
+    _sent: dict[Stimulus, Any] = field(default_factory=dict)
 
     @classmethod
     def at(cls, address: str, *, threads: int = 1, timeout: float = 20.0) -> Dask:
@@ -112,13 +112,13 @@ class Dask:
         self, graphs: Sequence[Graph], stimulus: Stimulus, first: int, last: int, steps: int
     ) -> list[Tally]:
         """See `judge.Runner`."""
-        if id(stimulus) not in self._sent:
-            self._sent[id(stimulus)] = self.client.scatter(stimulus, broadcast=True)
+        if stimulus not in self._sent:
+            self._sent[stimulus] = self.client.scatter(stimulus, broadcast=True)
         workers = max(1, len(self.client.scheduler_info()["workers"]))
         each = -(-len(graphs) // workers)
         futures = [
             self.client.submit(
-                simulated, list(graphs[k : k + each]), self._sent[id(stimulus)], first, last, steps,
+                simulated, list(graphs[k : k + each]), self._sent[stimulus], first, last, steps,
                 self.threads, pure=False,
             )
             for k in range(0, len(graphs), each)

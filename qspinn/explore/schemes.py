@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol, runtime_checkable
 
+from qspinn.datasets import Dataset
 from qspinn.errors import PlanError
 from qspinn.ir import Graph
 from qspinn.plan import Plan
@@ -16,7 +18,8 @@ GROUP = "qspinn.schemes"
 class Scheme(Protocol):
     """Makes the float network that a plan is applied to.
 
-    A scheme is a pure function of its arguments and its own seed: the same plan, the same network.
+    A scheme is a pure function of its arguments, its lessons and its own seed: the same plan, the
+    same network.
     """
 
     name: str
@@ -40,11 +43,26 @@ class PostTraining:
         return graph, plan
 
 
-def schemes(names: tuple[str, ...]) -> dict[str, Scheme]:
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a scheme may train on.
+
+    Attributes:
+        dataset: Labelled samples, none of which candidates are judged on.
+        seed: Of every draw.
+    """
+
+    dataset: Dataset
+    seed: int = 0
+
+
+def schemes(names: tuple[str, ...], lessons: Lessons | None = None) -> dict[str, Scheme]:
     """The schemes by name: ``ptq``, and those that installed packages provide.
 
+    An entry point of the group `GROUP` is a function that makes a scheme of `Lessons`.
+
     Raises:
-        PlanError: One is not installed, or is no scheme.
+        PlanError: One is not installed, is no scheme, or has nothing to train on.
     """
     installed = {point.name: point for point in entry_points(group=GROUP)}
     found: dict[str, Scheme] = {}
@@ -58,7 +76,11 @@ def schemes(names: tuple[str, ...]) -> dict[str, Scheme]:
                 hint=f"one of {', '.join(sorted({PostTraining.name, *installed}))}; a package "
                 f"provides one through an entry point of the group {GROUP}",
             )
-        made = installed[name].load()
+        if lessons is None:
+            raise PlanError(
+                f"the scheme {name} trains the network", hint="give --train-data FILE.npz"
+            )
+        made = installed[name].load()(lessons)
         if not isinstance(made, Scheme):
             raise PlanError(f"{installed[name].value} is no quantization scheme")
         found[name] = made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from qspinn.errors import GateError
 from qspinn.explore.problem import BoolArray, Score
@@ -73,15 +74,15 @@ def select(
         scores: Measured candidates; incomplete ones are out of the running.
         baseline: Which samples the float network gets right.
         limits: The constraints.
-        regions: What a candidate needs of each region that the budget limits.
+        regions: What a candidate needs of each region; of equals the winner needs the least.
         operations: What it does for a sample; needed with a limit on it.
 
     Raises:
         GateError: No candidate keeps to all limits; it says how close one can come.
     """
-    complete = sorted((s for s in scores if s.complete), key=_smallest)
+    complete = sorted((s for s in scores if s.complete), key=partial(_smallest, regions))
     if not complete:
-        raise GateError("no candidate was measured", hint="raise the limit on evaluations")
+        raise GateError("no candidate was measured", hint="let the search run for longer")
     entries = [_entry(s, baseline, limits, regions, operations) for s in complete]
     good = [entry for entry in entries if entry.accurate and entry.fits]
     if not good:
@@ -94,8 +95,9 @@ def select(
     return Selection(chosen, _tied(chosen, best))
 
 
-def _smallest(score: Score) -> tuple[int, float, Candidate]:
-    return score.memory, -score.accuracy, score.candidate
+def _smallest(regions: Regions, score: Score) -> tuple[int, float, list[int], Candidate]:
+    used = regions(score.candidate)
+    return score.memory, -score.accuracy, [used[name] for name in sorted(used)], score.candidate
 
 
 def _most_accurate(entry: Entry) -> tuple[float, int, Candidate]:

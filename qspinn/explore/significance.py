@@ -50,7 +50,11 @@ def probes(space: Space, base: Candidate) -> dict[tuple[int, int], Candidate]:
 
 
 def significance(
-    problem: Problem, *, count: int | None = None, distances: bool = False
+    problem: Problem,
+    *,
+    base: Candidate | None = None,
+    count: int | None = None,
+    distances: bool = False,
 ) -> list[Significance]:
     """The effect of every option: knob by knob, then kind by kind where a kind has several knobs.
 
@@ -58,20 +62,22 @@ def significance(
 
     Args:
         problem: The network.
+        base: What the others are changed from and compared with; None: the finest candidate.
         count: How many samples to measure on; None: all of the selection part.
         distances: Whether to measure the unlabelled distance as well.
 
     Raises:
-        PlanError: The finest candidate is refused, so nothing can be compared with it.
+        PlanError: The base is refused, so nothing can be compared with it.
     """
     space = problem.space
-    if problem.memory(space.finest) is None:
+    base = space.finest if base is None else base
+    if problem.memory(base) is None:
         raise PlanError("the finest candidate is refused: nothing can be compared with it")
-    named = [*_by_knob(space), *_by_kind(space)]
-    candidates = [space.finest, *(candidate for *_, candidate in named)]
+    named = [*_by_knob(space, base), *_by_kind(space, base)]
+    candidates = [base, *(candidate for *_, candidate in named)]
     right = _measured(problem, candidates, count)
     far = dict(zip(right, problem.distance(list(right)), strict=True)) if distances else {}
-    best = right[space.finest]
+    best = right[base]
     found = []
     for name, kind, layer, option, candidate in named:
         if candidate not in right:
@@ -96,17 +102,18 @@ def _measured(
 Named = tuple[str, str, str, str, Candidate]
 
 
-def _by_knob(space: Space) -> Iterator[Named]:
+def _by_knob(space: Space, base: Candidate) -> Iterator[Named]:
     for k, knob in enumerate(space.knobs):
         for option, word in enumerate(knob.options):
-            yield knob.name, knob.kind, knob.layer, word, space.moved(space.finest, k, option)
+            yield knob.name, knob.kind, knob.layer, word, space.moved(base, k, option)
 
 
-def _by_kind(space: Space) -> Iterator[Named]:
+def _by_kind(space: Space, base: Candidate) -> Iterator[Named]:
     for key, group in kinds(space).items():
         if len(group) > 1:
             head = space.knobs[group[0]]
-            for word, candidate in zip(head.options, space.tied([group]), strict=True):
+            for word, tied in zip(head.options, space.tied([group]), strict=True):
+                candidate = tuple(tied[k] if k in group else base[k] for k in range(len(base)))
                 yield key, head.kind, "", word, candidate
 
 

@@ -27,7 +27,7 @@ def quantize(graph: Graph, plan: Plan) -> Graph:
         PlanError: The plan lacks an entry, or names something the graph has not.
         QuantizeError: A value does not fit its format and may not saturate.
     """
-    _refuse_unknown(graph, plan)
+    refuse_unknown(graph, plan)
     return graph.map(lambda node: quantize_node(graph, node, plan))
 
 
@@ -40,6 +40,23 @@ def quantize_node(graph: Graph, node: Node, plan: Plan) -> Node:
     """
     seed = int(plan.options.get("seed", "0"))
     return _without(_node(graph, node, plan, seed), _dropped(graph, plan).get(node.name))
+
+
+def units(graph: Graph, node: Node, plan: Plan) -> dict[str, FloatArray]:
+    """How many integers a real unit is worth, by parameter of a node, broadcasting to its values.
+
+    Of a leak it is 1: what its shift count stands for is no multiple of it.
+    """
+    found: dict[str, FloatArray] = {}
+    for name in node.params():
+        fmt = plan[path_of(node, name)].fmt
+        factor = np.ones(())
+        if isinstance(node, CONNECTIONS):
+            factor = _along(_factor(graph, node, plan), node, name)
+        elif isinstance(node, Neuron) and name in node.model.scaled:
+            factor = scale_of(plan, node)
+        found[name] = factor * (1.0 if fmt.leak else np.ldexp(1.0, fmt.frac))
+    return found
 
 
 def paths(graph: Graph) -> dict[str, str]:
@@ -117,7 +134,12 @@ def _moved(values: FloatArray, entry: Entry) -> str:
     return f"{ends[0]} becomes {ends[1]}"
 
 
-def _refuse_unknown(graph: Graph, plan: Plan) -> None:
+def refuse_unknown(graph: Graph, plan: Plan) -> None:
+    """Refuse a plan that speaks of something the graph has not.
+
+    Raises:
+        PlanError: It names the first.
+    """
     known = paths(graph)
     read = {path for path, entry in plan.entries.items() if entry.role != "derived"}
     if extra := sorted(read - known.keys()):

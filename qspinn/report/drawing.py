@@ -19,6 +19,7 @@ _STYLE = {
     "svg.hashsalt": "qspinn",
     "font.size": 9.0,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
     "axes.titlesize": 10.0,

@@ -1,0 +1,1 @@
+"""Training under a plan: a float network whose quantized program is what learns."""
