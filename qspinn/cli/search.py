@@ -58,6 +58,11 @@ _OPTIONS = (
                  help="Most synaptic operations for a sample."),
     click.option("--confidence", default="95%", show_default=True,
                  help="How sure to be, one-sided, that the accuracy drops by no more."),
+    click.option("--z", type=click.FloatRange(0, min_open=True), default=3.5, show_default=True,
+                 help="How many standard errors count as certain when candidates are dropped "
+                      "early."),
+    click.option("--eps", default="0.1%", show_default=True,
+                 help="A gain in accuracy that is not worth more memory, there."),
     click.option("--reward", type=click.Choice(REWARDS),
                  help="With q-spinn: rank solution candidates by this reward."),
     click.option("--mu", type=float, default=0.1, show_default=True,
@@ -121,6 +126,8 @@ def settings_of(options: Mapping[str, Any], budget: Mapping[str, int]) -> Settin
         seed=options["seed"] or 0,
         reward=options["reward"] or "",
         mu=options["mu"],
+        z=options["z"],
+        eps=percentage(options["eps"]) or 0.0,
     )
 
 

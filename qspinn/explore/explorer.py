@@ -311,11 +311,23 @@ def _explained(
         count = min(judge.samples, _SIGNIFICANT)
         found = significance.significance(_cheap(judge), base=base, count=count, distances=True)
         curves = [curve for curve in found if curve.kind != "scheme"]
-        level = settings.limits.level
-        causes = significance.attribute(judge, chosen.candidate, level=level) if chosen else ()
+        causes = _causes(judge, chosen, settings) if chosen else ()
     except KeyboardInterrupt:
         return (), (), replace(search, complete=False)
     return curves, causes, search
+
+
+def _causes(judge: Judge, chosen: Score, settings: Settings) -> list[Attribution]:
+    """The attribution of the winner's choices; what was refused says why, in the target's words."""
+    level, space = settings.limits.level, judge.space
+    found = []
+    for row in significance.attribute(judge, chosen.candidate, level=level):
+        if row.refused:
+            k = space.index(row.knob)
+            moved = space.moved(chosen.candidate, k, space.knobs[k].options.index(row.coarser))
+            row = replace(row, refused=str(judge.refusals.get(moved, row.refused)))
+        found.append(row)
+    return found
 
 
 def _report(comparison: Comparison | None, settings: Settings) -> Report | None:

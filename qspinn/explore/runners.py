@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from qspinn.engine.events import Events
 from qspinn.engine.sweep import Tally, sweep
 from qspinn.errors import QspinnError, ToolchainError
 from qspinn.explore.stimulus import Stimulus
-from qspinn.ir import Graph
+from qspinn.ir import Array, Graph
 
 
 def simulated(
@@ -19,9 +20,16 @@ def simulated(
     threads: int | None = None, engine: str = "auto",
 ) -> list[Tally]:  # fmt: skip
     """What each graph does with samples ``first`` to ``last``, in the order of the graphs."""
-    data = stimulus.part(graphs[0].input.fmt, first, last)
+    data = _entering(graphs, stimulus, first, last)
     most = steps if steps and steps != stimulus.encoder.steps else None
     return sweep(graphs, data, threads=threads, engine=engine, steps=most, operations=True)
+
+
+def _entering(graphs: Sequence[Graph], stimulus: Stimulus, first: int, last: int) -> Events | Array:
+    """What all of the graphs receive."""
+    formats = {graph.input.fmt for graph in graphs}
+    assert len(formats) == 1, "no knob turns the format of the values that enter"
+    return stimulus.part(formats.pop(), first, last)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Accelerated:
         """See `judge.Runner`."""
         from qspinn.engine import torched
 
-        data = stimulus.part(graphs[0].input.fmt, first, last)
+        data = _entering(graphs, stimulus, first, last)
         return torched.sweep(graphs, data, device=self.device, steps=steps or None)
 
 
