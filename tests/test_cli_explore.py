@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,7 @@ def rows(cache: Path) -> int:
     """Outcomes kept so far."""
     for file in cache.glob("explore/*.sqlite"):
         try:
-            with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as base:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as base:
                 return int(base.execute("SELECT COUNT(*) FROM outcome").fetchone()[0])
         except sqlite3.Error:
             return 0
