@@ -58,7 +58,11 @@ slow: setup
 
 bench: setup
 	$(RUN) benchmarks/simulator.py
-	@if [ -n "$(MNIST)" ]; then $(RUN) benchmarks/grid.py --data "$(MNIST)"; fi
+	@if [ -n "$(MNIST)" ]; then \
+		for script in grid explore_mnist qspinn_grid itq_mnist; do \
+			$(RUN) benchmarks/$$script.py --data "$(MNIST)" || exit 1; \
+		done; \
+	fi
 
 clean:
 	rm -rf build dist out .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
