@@ -44,7 +44,7 @@ def test_the_smallest_within_the_drop() -> None:
     scores = [losing(900, 0, 0), losing(500, 50, 1), losing(300, 300, 2)]
     chosen = select(scores, BASELINE, Limits(0.01), halves)
     assert chosen.score is scores[1]
-    assert chosen.entry.drop.value == pytest.approx(0.005)
+    assert chosen.entry.drop.value == 0.005
     assert chosen.entry.bound == drop_bound(scores[1].correct, BASELINE, 0.95)
     assert chosen.warnings == ()
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qspinn.errors import QspinnError
-from qspinn.explore.store import FORMAT, Key, Outcome, Store, default_path
+from qspinn.explore.store import FORMAT, Key, Outcome, Store
 
 KEY = Key("a" * 64, "b" * 64)
 OTHER = Key("c" * 64, "b" * 64)
@@ -92,16 +92,16 @@ def test_a_second_answer_completes_the_first_or_is_refused(tmp_path: Path) -> No
     with Store(tmp_path / "s") as store:
         store.put(KEY, 0, Outcome(TRUTH[:20]))
         store.put(KEY, 0, part(0, 20))
-        store.put(KEY, 0, Outcome(TRUTH[:20], distance=0.1))
+        store.put(KEY, 0, Outcome(TRUTH[:20]))
         found = store.get(KEY, 0, 20)
         assert found is not None
-        assert (found.spikes, found.distance) == (part(0, 20).spikes, 0.1)
+        assert found.spikes == part(0, 20).spikes
         wrong = TRUTH[:20].copy()
         wrong[7] += 1
         with pytest.raises(QspinnError, match="another answer of aaaaaaaaaaaa on samples 0 to 20"):
             store.put_all([(OTHER, 0, part(0, 5)), (KEY, 0, Outcome(wrong))])
         with pytest.raises(QspinnError, match="another answer"):
-            store.put(KEY, 0, Outcome(TRUTH[:20], distance=0.2))
+            store.put(KEY, 0, Outcome(TRUTH[:20], {"lif1": 1}))
         kept = store.get(KEY, 0, 20)
         assert kept is not None
         assert np.array_equal(kept.predictions, TRUTH[:20])
@@ -264,8 +264,3 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(QspinnError, match="cannot be used"):
         Store(tmp_path / "folder")
-
-
-def test_the_default_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QSPINN_CACHE", str(tmp_path))
-    assert default_path() == tmp_path / f"outcomes-{FORMAT}.sqlite"

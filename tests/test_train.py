@@ -197,6 +197,14 @@ def problem(kind: Kind, target: str = "mcu") -> tuple[Graph, Plan, Dataset]:
     return graph, replace(plan, options={**plan.options, **kind.encoder.options()}), data
 
 
+def states_of(recorded: Mapping[str, Any]) -> dict[str, Array]:
+    """The states of a recorded run as a trace holds them, (samples, steps, *shape)."""
+    return {
+        name: values.transpose(0, 1).cpu().numpy().astype(np.int64)
+        for name, values in recorded.items()
+    }
+
+
 def fed(graph: Graph, data: Dataset, encoder: Encoder) -> Array:
     from qspinn.evaluate import chunks
 
@@ -206,7 +214,7 @@ def fed(graph: Graph, data: Dataset, encoder: Encoder) -> Array:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_is_trained_is_what_is_deployed(name: str) -> None:
-    from qspinn.train.network import Network, trace_of
+    from qspinn.train.network import Network
 
     kind = KINDS[name]
     graph, plan, data = problem(kind)
@@ -228,7 +236,7 @@ def test_what_is_trained_is_what_is_deployed(name: str) -> None:
     source = torch.from_numpy(np.swapaxes(inputs[:5], 0, 1).copy()).float()
     with torch.no_grad():
         outcome = network.run(source, network.leaves(program), record=True)
-    trace, ours = interp.run(program, inputs[:5]), trace_of(outcome)
+    trace, ours = interp.run(program, inputs[:5]), states_of(outcome.states)
     assert ours.keys() == trace.states.keys()
     for path, values in trace.states.items():
         np.testing.assert_array_equal(ours[path], values, err_msg=path)
@@ -323,7 +331,7 @@ def test_training_helps() -> None:
 def test_random_networks_run_exactly(seed: int) -> None:
     import torch
 
-    from qspinn.train.network import Network, trace_of
+    from qspinn.train.network import Network
 
     graph, data = random_network(seed)
     if seed == 13:
@@ -334,7 +342,7 @@ def test_random_networks_run_exactly(seed: int) -> None:
     with torch.no_grad():
         source = torch.from_numpy(np.swapaxes(data, 0, 1).copy()).double()
         outcome = network.run(source, network.leaves(graph), record=True)
-    trace, ours = interp.run(graph, data), trace_of(outcome)
+    trace, ours = interp.run(graph, data), states_of(outcome.states)
     assert ours.keys() == trace.states.keys()
     for path, values in trace.states.items():
         np.testing.assert_array_equal(ours[path], values, err_msg=path)

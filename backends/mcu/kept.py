@@ -50,11 +50,6 @@ class Kept:
         within = f"{prefix}_ones(kept & (bit - 1u))"
         return within if self.ranks is None else f"{self.ranks.read(macro)} + {within}"
 
-    @property
-    def lookups(self) -> tuple[Lookup, ...]:
-        """The bitmap, and the ranks if there are any."""
-        return (self.bits,) if self.ranks is None else (self.bits, self.ranks)
-
 
 def worth_dropping(values: Array, rows: Rows) -> Array | None:
     """Which rows to store, as booleans; None where leaving out rows of zeros saves no memory."""

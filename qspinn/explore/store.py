@@ -14,11 +14,10 @@ from types import TracebackType
 
 import numpy as np
 
-from qspinn.engine.printed import cache_folder
 from qspinn.errors import QspinnError
 from qspinn.ir import Array
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a row's meaning changes, or what a program computes on its data."""
 _WAIT = 60.0
 """Seconds to wait for another process that is writing."""
@@ -34,14 +33,13 @@ CREATE TABLE outcome (
     predictions BLOB NOT NULL,
     width INTEGER NOT NULL,
     totals TEXT NOT NULL,
-    distance REAL,
     crc INTEGER NOT NULL,
     PRIMARY KEY (program, data, first, last)
 );
 """
-_PUT = "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT OR REPLACE INTO outcome VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _GET = (
-    "SELECT first, last, predictions, width, totals, distance, crc FROM outcome "
+    "SELECT first, last, predictions, width, totals, crc FROM outcome "
     "WHERE program = ? AND data = ? AND first < ? AND last > ? ORDER BY first, last DESC"
 )
 
@@ -62,18 +60,11 @@ class Outcome:
         predictions: The winning output of each sample.
         spikes: Spikes sent by each neuron node over the range; None: not counted.
         operations: Synaptic operations of each connection over the range; None: not counted.
-        distance: How far the outputs are from the float network's; None: not measured.
     """
 
     predictions: Array
     spikes: Mapping[str, int] | None = None
     operations: Mapping[str, int] | None = None
-    distance: float | None = None
-
-
-def default_path() -> Path:
-    """Where outcomes are kept unless the user says otherwise."""
-    return cache_folder() / f"outcomes-{FORMAT}.sqlite"
 
 
 class Store:
@@ -137,7 +128,7 @@ class Store:
     def get(self, key: Key, first: int, last: int) -> Outcome | None:
         """What is known of the samples ``first`` to ``last`` - 1; None unless all of them.
 
-        Totals are given where ranges that were put tile this one, the distance where one is it.
+        Totals are given where ranges that were put tile this one.
         """
         if first >= last:
             raise QspinnError(f"no samples from {first} to {last}", at=str(self.path))
@@ -201,22 +192,20 @@ class Store:
         if same:
             outcome = self._merged(key, same[0], outcome)
         totals = json.dumps([outcome.spikes, outcome.operations], sort_keys=True)
-        crc = _crc(blob, totals, outcome.distance)
-        row = (key.program, key.data, first, first + count, blob, width, totals, outcome.distance)
-        self._base.execute(_PUT, (*row, crc))
+        row = (key.program, key.data, first, first + count, blob, width, totals)
+        self._base.execute(_PUT, (*row, _crc(blob, totals)))
 
     def _merged(self, key: Key, old: _Piece, new: Outcome) -> Outcome:
         """Both answers to one question; they agree where both say something."""
         was = old.outcome
-        pairs = ((was.spikes, new.spikes), (was.operations, new.operations),
-                 (was.distance, new.distance))  # fmt: skip
+        pairs = ((was.spikes, new.spikes), (was.operations, new.operations))
         agree = all(a is None or b is None or a == b for a, b in pairs)
         if not agree or not np.array_equal(was.predictions, new.predictions):
             raise self._error(
                 f"holds another answer of {key.program[:12]} on samples {old.first} to {old.last}"
             )
-        kept = (a if b is None else b for a, b in pairs)
-        return Outcome(new.predictions, *kept)  # type: ignore[arg-type]  # in the fields' order
+        spikes, operations = (a if b is None else b for a, b in pairs)
+        return Outcome(new.predictions, spikes, operations)
 
     def _pieces(self, key: Key, first: int, last: int) -> list[_Piece]:
         with self._lock, self._guarded():
@@ -224,12 +213,12 @@ class Store:
 
     def _rows(self, key: Key, first: int, last: int) -> Iterator[_Piece]:
         found = self._base.execute(_GET, (key.program, key.data, last, first)).fetchall()
-        for start, end, blob, width, totals, distance, crc in found:
-            if crc != _crc(blob, totals, distance) or len(blob) != width * (end - start):
+        for start, end, blob, width, totals, crc in found:
+            if crc != _crc(blob, totals) or len(blob) != width * (end - start):
                 raise self._error("is damaged: a row is not as it was written")
             spikes, operations = json.loads(totals)
             predictions = np.frombuffer(blob, f"<u{width}").astype(np.int64)
-            yield _Piece(start, end, Outcome(predictions, spikes, operations, distance))
+            yield _Piece(start, end, Outcome(predictions, spikes, operations))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -276,8 +265,8 @@ def _packed(predictions: Array, at: str) -> tuple[bytes, int]:
     return predictions.astype(f"<u{width}").tobytes(), width
 
 
-def _crc(blob: bytes, totals: str, distance: float | None) -> int:
-    return zlib.crc32(f"{totals} {distance!r}".encode(), zlib.crc32(blob))
+def _crc(blob: bytes, totals: str) -> int:
+    return zlib.crc32(totals.encode(), zlib.crc32(blob))
 
 
 def _tiling(pieces: Iterable[_Piece], first: int, last: int) -> list[_Piece] | None:
@@ -298,7 +287,6 @@ def _joined(chain: list[_Piece]) -> Outcome:
         np.concatenate([o.predictions for o in outcomes]),
         _summed([o.spikes for o in outcomes]),
         _summed([o.operations for o in outcomes]),
-        outcomes[0].distance if len(outcomes) == 1 else None,
     )
 
 

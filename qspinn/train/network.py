@@ -6,7 +6,6 @@ formats allow, so that they need no second look while the weights move. Imports 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -262,11 +261,3 @@ def _real(node: Neuron) -> List:
         ops.append(TypedOp("shl" if halved else op.kind, args, op.name, value))
         at[i] = len(ops) - 1
     return List(tuple(ops), finals, at[node.model.output], node.shape, torch.float32)
-
-
-def trace_of(outcome: Outcome) -> Mapping[str, Array]:
-    """The states of a recorded run as a trace holds them, (samples, steps, *shape)."""
-    return {
-        name: values.transpose(0, 1).cpu().numpy().astype(np.int64)
-        for name, values in outcome.states.items()
-    }
