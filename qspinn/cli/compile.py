@@ -14,16 +14,13 @@ from qspinn import plan as plans
 from qspinn.backend import Backend, device_of
 from qspinn.backend import backend as find_backend
 from qspinn.cli.options import (
-    MODEL_OPTIONS,
     budget_option,
-    chosen,
     data_options,
-    encoding,
     model_options,
     percentage,
     plan_option,
+    read_job,
     scale_options,
-    scaling,
 )
 from qspinn.cli.search import search, search_options
 from qspinn.encode import from_options
@@ -69,18 +66,8 @@ def compile_command(**options: Any) -> None:
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
     given = plan_option(options["plan_file"])
-    model_choices = {**chosen(options, MODEL_OPTIONS), "name": options["name"]}
     check_folder(options["output"])
-    with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
-        job = jobs.prepare(
-            options["model"],
-            options["data"],
-            encode=encoding(options, given),
-            options=model_choices,
-            scales=scaling(options),
-            progress=done,
-        )
-    screen.print(tables.assumptions(job.imported.assumptions, job.notes))
+    job = read_job(options, given)
     found = _searched(job, backend, device, options, budget, given)
     plan = found.plan if found and found.plan else jobs.plan_for(job, backend, given)
     job = replace(job, encoder=from_options(plan.options))

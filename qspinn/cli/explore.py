@@ -8,19 +8,15 @@ from typing import Any
 
 import click
 
-from qspinn import job as jobs
 from qspinn.backend import backend as find_backend
 from qspinn.backend import device_of
 from qspinn.cli.options import (
-    MODEL_OPTIONS,
     budget_option,
-    chosen,
     data_options,
-    encoding,
     model_options,
     plan_option,
+    read_job,
     scale_options,
-    scaling,
 )
 from qspinn.cli.search import search, search_options
 from qspinn.errors import PlanError
@@ -59,16 +55,7 @@ def explore_command(**options: Any) -> None:
     check_folder(options["output"])
     if options["data"] is None:
         raise PlanError("candidates are judged on data", hint="give --data FILE.npz")
-    with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
-        job = jobs.prepare(
-            options["model"],
-            options["data"],
-            encode=encoding(options, given),
-            options={**chosen(options, MODEL_OPTIONS), "name": options["name"]},
-            scales=scaling(options),
-            progress=done,
-        )
-    screen.print(tables.assumptions(job.imported.assumptions, job.notes))
+    job = read_job(options, given)
     found = search(job, target, device, options, budget, given)
     if found.refusal is not None and not found.exploration.measured:
         raise found.refusal

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from qspinn import job as jobs
 from qspinn.encode import ENCODERS, from_options
 from qspinn.errors import PlanError
 from qspinn.ir import READOUTS
@@ -16,6 +17,7 @@ from qspinn.memory import parse_budget, require_regions
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
 from qspinn.plan import Plan, parse
 from qspinn.planning import GROUPS, METHODS
+from qspinn.report import tables
 
 SEED = click.IntRange(0, 2**32 - 1)
 
@@ -94,6 +96,21 @@ def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any
         short: planned.get(short) if values[name] is None and name in stored else values[name]
         for name, short in names.items()
     }
+
+
+def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
+    """The model and the data that a command names, calibrated; tells what was assumed."""
+    with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
+        job = jobs.prepare(
+            options["model"],
+            options["data"],
+            encode=encoding(options, given),
+            options={**chosen(options, MODEL_OPTIONS), "name": options["name"]},
+            scales=scaling(options),
+            progress=done,
+        )
+    tables.console().print(tables.assumptions(job.imported.assumptions, job.notes))
+    return job
 
 
 def plan_option(path: Path | None) -> Plan | None:
