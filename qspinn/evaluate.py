@@ -53,7 +53,7 @@ def predictions(
     decided = []
     done = 0
     for data, some in chunks(graph, dataset, encoder, index):
-        decided.append(predict(graph.output.readout, _summary(graph, data)))
+        decided.append(predict(graph.output.readout, summary_of(graph, data)))
         done += len(some)
         if progress:
             progress(done)
@@ -64,7 +64,8 @@ def _told(progress: Progress, before: int, done: int) -> None:
     progress(before + done)
 
 
-def _summary(graph: Graph, data: Array) -> Summary:
+def summary_of(graph: Graph, data: Array) -> Summary:
+    """What readouts need of encoded samples, by the interpreter or, for integers, the simulator."""
     if not graph.is_integer:
         source = output_neuron(graph)
         kept = [f"{source.name}.v"] if source and "v" in source.states else []

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from qspinn.evaluate import chunks
+from qspinn.evaluate import chunks, summary_of
 from qspinn.explore.stimulus import Stimulus
 from qspinn.fixed import FloatArray
-from qspinn.interp import run
 from qspinn.ir import Graph
 from qspinn.passes.quantize import scale_of
 from qspinn.plan import Plan
-from qspinn.readout import Summary, output_neuron, summarize
+from qspinn.readout import Summary, output_neuron
 
 
 def float_outputs(graph: Graph, stimulus: Stimulus) -> FloatArray:
     """What the float network's readout sees of each sample, (samples, outputs)."""
-    source = output_neuron(graph)
-    kept = [f"{source.name}.v"] if source is not None and "v" in source.states else []
     parts = [
-        seen(graph.output.readout, summarize(graph, run(graph, data, record=kept)))
+        seen(graph.output.readout, summary_of(graph, data))
         for data, _ in chunks(graph, stimulus.dataset, stimulus.encoder, stimulus.index)
     ]
     return np.concatenate(parts)
