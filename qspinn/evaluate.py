@@ -53,7 +53,7 @@ def predictions(
     decided = []
     done = 0
     for data, some in chunks(graph, dataset, encoder, index):
-        decided.append(predict(graph.output.readout, summary_of(graph, data)))
+        decided.append(predict(graph.output, summary_of(graph, data)))
         done += len(some)
         if progress:
             progress(done)

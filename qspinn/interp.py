@@ -26,6 +26,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -255,6 +256,13 @@ def _(node: Linear, x: Array, signal: Signal) -> Array:
 @apply.register
 def _(node: Scale, x: Array, signal: Signal) -> Array:
     y: Array = x * node.scale.values
+    return y
+
+
+@apply.register
+def _(node: Lateral, x: Array, signal: Signal) -> Array:
+    total = x.sum(tuple(range(1, x.ndim)), keepdims=True)
+    y: Array = (total - x) * node.weight.values
     return y
 
 

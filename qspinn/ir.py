@@ -25,6 +25,9 @@ Array = npt.NDArray[Any]
 Pair = tuple[int, int]
 
 READOUTS = ("count", "first_spike", "membrane_last", "membrane_max")
+"""Those that decide for an output element; see `VOTE` for the other one."""
+VOTE = "vote"
+"""The label vote: each output element speaks for a class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,16 @@ class Scale(Node):
     """y = s * x, elementwise: a one-to-one connection. ``scale`` broadcasts to the input."""
 
     scale: Param
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lateral(Node):
+    """y_j = w * sum of all x_i but x_j: everyone reaches all others with one weight.
+
+    Lateral inhibition as a number instead of a matrix. ``weight`` broadcasts to the input.
+    """
+
+    weight: Param
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -207,12 +220,18 @@ class Neuron(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Output(Node):
-    """Where the result leaves, and how a decision is read from it."""
+    """Where the result leaves, and how a decision is read from it.
+
+    Attributes:
+        readout: One of `READOUTS`, or `VOTE`.
+        labels: For a vote, the class of each element; -1: it speaks for none.
+    """
 
     readout: str = "count"
+    labels: tuple[int, ...] = ()
 
 
-CONNECTIONS = (Linear, Scale, Conv1d, Conv2d)
+CONNECTIONS = (Linear, Lateral, Scale, Conv1d, Conv2d)
 """Nodes that turn spikes into currents; the only ones with weights."""
 POOLS = (SumPool2d, AvgPool2d, MaxPool2d)
 

@@ -9,7 +9,7 @@ from math import prod
 
 from qspinn.errors import GateError, PlanError
 from qspinn.fixed import IntArray
-from qspinn.ir import CONNECTIONS, Delay, Graph, Input, Linear, Neuron, Param
+from qspinn.ir import CONNECTIONS, Delay, Graph, Input, Linear, Neuron, Output, Param
 from qspinn.planning import linear_readers
 
 
@@ -155,8 +155,8 @@ def parse_budget(text: str) -> dict[str, int]:
 def float_bytes(graph: Graph, active: Mapping[str, IntArray] | None = None) -> int:
     """The baseline of every ratio: each stored parameter and state variable in 4 bytes.
 
-    Counted on the same graph: delay lines included, and a uniform neuron parameter left out on
-    both sides, since it is part of the code.
+    Counted on the same graph: delay lines and labels included, and a uniform neuron parameter left
+    out on both sides, since it is part of the code.
 
     Args:
         graph: The float graph.
@@ -178,6 +178,8 @@ def float_bytes(graph: Graph, active: Mapping[str, IntArray] | None = None) -> i
                 total -= outs * (ins - kept[node.name])
         elif isinstance(node, Delay):
             total += node.steps * prod(node.shape)
+        elif isinstance(node, Output):
+            total += len(node.labels)
         elif isinstance(node, Neuron):
             size = prod(node.shape)
             total += len(node.states) * size

@@ -36,6 +36,7 @@ class Rule:
     refractory: bool = False
     max_spikes: int = 1
     clamp: bool = False
+    adaptive: bool = False
 
     @property
     def late(self) -> bool:
@@ -44,19 +45,28 @@ class Rule:
 
     def names(self) -> tuple[str, str]:
         """The states and the parameters the rule needs."""
-        states = {"u": self.synapse, "v": True, "fired": self.late, "wait": self.refractory}
+        states = {
+            "u": self.synapse, "v": True, "adaptation": self.adaptive, "fired": self.late,
+            "wait": self.refractory,
+        }  # fmt: skip
         params = {
             "current_decay": self.synapse, "decay": self.leak, "bias": self.bias,
-            "threshold": True, "v_reset": self.reset == "value",
+            "threshold": True, "adaptation_decay": self.adaptive,
+            "adaptation_step": self.adaptive, "v_reset": self.reset == "value",
             "refractory": self.refractory, "v_min": self.clamp,
         }  # fmt: skip
         return _chosen(states), _chosen(params)
+
+    def threshold(self, n: Any) -> Value:
+        """What the membrane potential must cross."""
+        base: Value = n.threshold
+        return base + n.adaptation if self.adaptive else base
 
     def after_spike(self, n: Any, v: Value) -> Value | int:
         """What the membrane potential becomes."""
         if self.reset == "zero":
             return 0
-        to: Value = v - n.threshold if self.reset == "subtract" else n.v_reset
+        to: Value = v - self.threshold(n) if self.reset == "subtract" else n.v_reset
         return to
 
     def integrate(self, n: Any) -> Value:
@@ -79,16 +89,19 @@ class Rule:
         if self.refractory:
             ready = ~(n.wait > 0)
             n.v = select(ready, v, n.v)
-            n.s = ready & fires(n.v, n.threshold, self.compare)
+            n.s = ready & fires(n.v, self.threshold(n), self.compare)
         else:
             n.v = v
-            n.s = fires(n.v, n.threshold, self.compare)
+            n.s = fires(n.v, self.threshold(n), self.compare)
         if self.late:
             n.fired = select(n.s, 1, 0)
         else:
             n.v = select(n.s, self.after_spike(n, n.v), n.v)
         if self.refractory:
             n.wait = select(n.s, n.refractory, maximum(n.wait - 1, 0))
+        if self.adaptive:
+            step = select(n.s, n.adaptation_step, 0)
+            n.adaptation = n.adaptation_decay * n.adaptation + step
 
     def fire_often(self, n: Any) -> None:
         """Send as many spikes as the threshold goes into the membrane potential."""
@@ -126,6 +139,9 @@ def spiking(**options: Any) -> Model:
             ``refractory``: the membrane is held for ``refractory`` steps after a spike.
             ``max_spikes``: the most spikes in a step, 2**b - 1, sent as a count.
             ``clamp``: the membrane is kept at or above ``v_min``.
+            ``adaptive``: the threshold is ``threshold`` + ``adaptation``, which each spike raises
+            by ``adaptation_step`` and which decays by ``adaptation_decay`` (homeostasis as in
+            Diehl and Cook 2015, or an ALIF neuron).
 
     Raises:
         VerifyError: The options contradict each other.
@@ -144,7 +160,13 @@ def spiking(**options: Any) -> Model:
     states, params = rule.names()
     return trace(
         body,
-        name=("Cuba" if rule.synapse else "") + ("LIF" if rule.leak else "IF"),
+        name="".join(
+            (
+                "Cuba" if rule.synapse else "",
+                "A" if rule.adaptive else "",
+                "LIF" if rule.leak else "IF",
+            )
+        ),
         states=states,
         params=params,
         sends="count" if rule.max_spikes > 1 else "spike",
@@ -182,6 +204,8 @@ def _check(rule: Rule) -> None:
         raise VerifyError(f"max_spikes is 1, 3, 7, 15, ..., not {most}")
     if rule.late and (rule.refractory or most > 1):
         raise VerifyError("a late reset allows neither refractory steps nor several spikes")
+    if rule.adaptive and (rule.late or most > 1):
+        raise VerifyError("an adaptive threshold allows neither a late reset nor several spikes")
     if rule.refractory and most > 1:
         raise VerifyError("a refractory neuron sends at most one spike a step")
     if rule.timing == "next_discard" and rule.reset == "subtract":

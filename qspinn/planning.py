@@ -12,7 +12,7 @@ from qspinn.calibrate import Calibration
 from qspinn.choice import Choice, Choices
 from qspinn.errors import PlanError, located
 from qspinn.fixed import FloatArray, IntArray, Overflow, QFormat, Rounding, round_real
-from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node, Output
+from qspinn.ir import Array, Flatten, Graph, Input, Lateral, Linear, Neuron, Node, Output
 from qspinn.plan import Entry, Plan
 from qspinn.program import Program
 from qspinn.readout import output_neuron
@@ -65,14 +65,17 @@ def choose_scale(
         entry_of: The weights' format and rounding of each connection.
 
     With several connections the smallest range counts: wider ones get an exponent of their own.
-    Membranes that are compared across neurons keep one common factor.
+    A lateral weight, a single number, does not count. Membranes that are compared across neurons
+    keep one common factor.
     """
-    rows = [weight(c) for c in connections_of(graph, neuron)]
+    connections = connections_of(graph, neuron)
+    connections = tuple(c for c in connections if not isinstance(c, Lateral)) or connections
+    rows = [weight(c) for c in connections]
     reach = np.array([np.abs(r).max() for r in rows])
     if not reach.any():
         return np.ones(())
     chosen = int(np.argmin(np.where(reach > 0, reach, np.inf)))
-    connection = connections_of(graph, neuron)[chosen]
+    connection = connections[chosen]
     apart = calibration.group == "channel" and not _compared(graph, neuron)
     if apart and _by_channel(neuron, rows):
         limits = np.abs(rows[0]).max(1)
@@ -156,6 +159,8 @@ def fitted(connection: Node, factor: FloatArray, entry: Entry, calibration: Cali
     against the bit that all of them lose by one more halving.
     """
     rows, fmt = weight(connection), entry.fmt
+    if isinstance(connection, Lateral):
+        rows = np.broadcast_to(rows, (max(len(rows), factor.size), 1))
     limits = np.broadcast_to(top_of(fmt) * fmt.unit / factor.reshape(-1), (len(rows),))
     moves = _moves(float((np.abs(rows).max(1) / limits).max()))
     best = _least(connection, tuple(limits), entry, calibration, tuple(2.0**moves))
@@ -173,13 +178,18 @@ def _moves(reach: float) -> IntArray:
     return _MOVES[(whole - _DEEPEST <= _MOVES) & (whole + 1 >= _MOVES)]
 
 
-def weight_format(choice: Choice, default: QFormat) -> QFormat:
-    """The format that a choice asks of weights; a single bit is binary."""
+def weight_format(choice: Choice, default: QFormat, *, signed: bool = True) -> QFormat:
+    """The format that a choice asks of weights; a single bit is binary, or 0 and 1 unsigned."""
     if choice.form:
         return FORMS[choice.form]
     if choice.bits is None:
-        return default
-    return BINARY if choice.bits == 1 else QFormat(choice.bits, 0)
+        return replace(default, signed=signed)
+    return BINARY if choice.bits == 1 and signed else QFormat(choice.bits, 0, signed)
+
+
+def has_sign(connection: Node) -> bool:
+    """Whether some weight of a connection is negative; else all bits can be magnitude."""
+    return bool((weight(connection) < 0).any())
 
 
 def scaled_as(calibration: Calibration, choice: Choice) -> Calibration:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.interp import Trace
-from qspinn.ir import Array, Delay, Flatten, Graph, Neuron
+from qspinn.ir import VOTE, Array, Delay, Flatten, Graph, Neuron, Output
 from qspinn.signals import signals
+
+FULL_VOTE = 1 << 16
+"""What the spikes of a class are worth together: each of its n elements has FULL_VOTE // n."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +54,43 @@ def output_neuron(graph: Graph) -> Neuron | None:
     return node if isinstance(node, Neuron) else None
 
 
-def predict(readout: str, summary: Summary) -> Array:
-    """The chosen output of each sample.
+def scores(output: Output, summary: Summary) -> Array:
+    """What the readout compares, (batch, decisions): the largest wins, the first of equals.
 
-    ``first_spike``: the earliest spike; then the larger final membrane potential.
+    The earliest spike wins for ``first_spike``, of those the larger final membrane potential.
+    A vote compares the spikes of each class, divided by the number of elements that speak for it
+    (Diehl and Cook 2015): here times FULL_VOTE // n, which stays in integers.
     """
-    scores = {
+    if output.readout == VOTE:
+        return votes(output.labels, summary.counts)
+    if output.readout == "first_spike":
+        last = np.asarray(summary.last, np.float64)  # |values| < 2**53: exact
+        earliest = summary.first == summary.first.min(1, keepdims=True)
+        return np.asarray(np.where(earliest, last, -np.inf))
+    plain = {
         "count": summary.counts,
         "membrane_last": summary.last,
         "membrane_max": summary.highest,
     }
-    if readout == "first_spike":
-        last = np.asarray(summary.last, np.float64)  # |values| < 2**53: exact
-        earliest = summary.first == summary.first.min(1, keepdims=True)
-        scores[readout] = np.where(earliest, last, -np.inf)
-    chosen: Array = scores[readout].argmax(1)
+    return plain[output.readout]
+
+
+def votes(labels: tuple[int, ...], counts: Array) -> Array:
+    """The votes of each class, (batch, classes); ``counts`` are (batch, elements)."""
+    classes = np.arange(max(labels) + 1)
+    speaks = np.array(labels)[:, None] == classes
+    each = (FULL_VOTE // speaks.sum(0)).astype(counts.dtype)
+    spoken: Array = counts @ speaks.astype(counts.dtype) * each
+    return spoken
+
+
+def decisions(graph: Graph) -> int:
+    """How many classes there are to choose from: the labels', or the outputs."""
+    output = graph.output
+    return max(output.labels) + 1 if output.labels else signals(graph)[output.name].size
+
+
+def predict(output: Output, summary: Summary) -> Array:
+    """The chosen class of each sample: the largest of `scores`, ties to the lowest."""
+    chosen: Array = scores(output, summary).argmax(1)
     return chosen

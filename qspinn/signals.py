@@ -18,6 +18,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -103,6 +104,14 @@ def _(node: Scale, args: tuple[Signal, ...]) -> Signal:
     (x,) = args
     _broadcasts(node.scale, x.shape, "scale")
     return _current(x, x.shape, node.scale.values.reshape(-1, 1), node.scale, None)
+
+
+@infer.register
+def _(node: Lateral, args: tuple[Signal, ...]) -> Signal:
+    (x,) = args
+    _broadcasts(node.weight, x.shape, "weight")
+    others = node.weight.values.reshape(-1, 1) * (x.size - 1)
+    return _current(x, x.shape, others, node.weight, None)
 
 
 @infer.register

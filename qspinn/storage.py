@@ -20,7 +20,7 @@ from qspinn.verify import verify
 _TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        ir.Input, ir.Linear, ir.Scale, ir.Conv1d, ir.Conv2d, ir.SumPool2d, ir.AvgPool2d,
+        ir.Input, ir.Linear, ir.Lateral, ir.Scale, ir.Conv1d, ir.Conv2d, ir.SumPool2d, ir.AvgPool2d,
         ir.MaxPool2d, ir.Flatten, ir.Delay, ir.Neuron, ir.Output, ir.Param, ir.State, Model, Op,
     )
 }  # fmt: skip

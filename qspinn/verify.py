@@ -9,6 +9,7 @@ from qspinn.fixed import WORD, Interval
 from qspinn.ir import (
     CONNECTIONS,
     READOUTS,
+    VOTE,
     AvgPool2d,
     Delay,
     Graph,
@@ -79,12 +80,23 @@ def _node(node: Node) -> None:
             raise VerifyError(f"{name}: only weights can have a binary format")
     if isinstance(node, Input | Delay):
         _source(node)
-    if isinstance(node, Output) and node.readout not in READOUTS:
-        raise VerifyError(f"a readout is one of {READOUTS}, not {node.readout!r}")
+    if isinstance(node, Output):
+        _readout(node)
     if isinstance(node, Delay) and node.steps < 1:
         raise VerifyError(f"a delay lasts at least 1 step, not {node.steps}")
     if isinstance(node, Neuron):
         _neuron(node)
+
+
+def _readout(node: Output) -> None:
+    if node.readout not in (*READOUTS, VOTE):
+        raise VerifyError(f"a readout is one of {(*READOUTS, VOTE)}, not {node.readout!r}")
+    if bool(node.labels) != (node.readout == VOTE):
+        raise VerifyError(f"the readout {node.readout!r} has {len(node.labels)} labels")
+    if node.labels and not (min(node.labels) >= -1 and max(node.labels) >= 0):
+        raise VerifyError(f"labels run from 0, or are -1; not {min(node.labels)} or all of them -1")
+    if missing := set(range(max(node.labels, default=-1) + 1)) - set(node.labels):
+        raise VerifyError(f"no element speaks for class {min(missing)}")
 
 
 def _is_weight(node: Node, name: str) -> bool:
@@ -159,6 +171,8 @@ def _edges(graph: Graph, node: Node, known: dict[str, Signal]) -> None:
         graded = args[0].kind == "current"
         if graded != node.readout.startswith("membrane"):
             raise VerifyError(f"the readout {node.readout!r} does not read a {args[0].kind}")
+        if node.labels and len(node.labels) != args[0].size:
+            raise VerifyError(f"has {len(node.labels)} labels for {args[0].size} elements")
     span = known[node.name].interval
     if span is not None and span.signed_bits > WORD:
         raise VerifyError(f"a value of {span} needs {span.signed_bits} bits, the limit is {WORD}")

@@ -85,6 +85,7 @@ class AnyFormats(Draw):
             "refractory": not late and several == 1 and self.chance(0.3),
             "max_spikes": several,
             "clamp": self.chance(0.25),
+            "adaptive": not late and several == 1 and self.chance(0.2),
         }
         for name, value in options.items():
             self.tag(name, value)

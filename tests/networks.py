@@ -16,6 +16,7 @@ from qspinn import interp
 from qspinn.dynamics import Model
 from qspinn.fixed import Interval, QFormat
 from qspinn.ir import (
+    VOTE,
     Array,
     Conv1d,
     Conv2d,
@@ -23,6 +24,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -81,6 +83,8 @@ class Odds:
     conv: float = 0.7
     skip: float = 0.2
     recurrence: float = 0.25
+    lateral: float = 0.25
+    vote: float = 0.2
     recurrent_delay: tuple[int, ...] = (1, 1, 2, 3)
     graded: float = 0.04
     side: float = 0.06
@@ -93,8 +97,8 @@ ODDS = {
     "any": Odds(),
     "loihi": Odds(
         inputs=(5, 1, 0), rank=(6, 1, 3), delay=0.1, max_pool=0.2, current_pool=0.0, scale=0.06,
-        skip=0.12, recurrent_delay=(1, 1, 2), graded=0.0, highs=(2, 3, 7, 15), delays=(1, 1, 2, 5),
-        batch=(2, 2),
+        skip=0.12, recurrent_delay=(1, 1, 2), lateral=0.0, graded=0.0, highs=(2, 3, 7, 15),
+        delays=(1, 1, 2, 5), batch=(2, 2),
     ),
 }  # fmt: skip
 
@@ -143,11 +147,20 @@ class _Builder:
         readouts = (
             ("membrane_last", "membrane_max") if kind == "current" else ("count", "first_spike")
         )
-        readout = draw.pick(readouts)
+        readout, labels = draw.pick(readouts), ()
+        if kind != "current" and draw.chance(self.odds.vote):
+            readout, labels = VOTE, self.labels(self.known[source].size)
         draw.tag("readout", readout)
-        self.add(Output(name="out", inputs=(source,), readout=readout))
+        self.add(Output(name="out", inputs=(source,), readout=readout, labels=labels))
         graph = tuned(Graph(name, tuple(self.nodes)), data)
         return Network(graph, data, frozenset(draw.tags))
+
+    def labels(self, size: int) -> tuple[int, ...]:
+        """A class for each element, or none; no class is without an element."""
+        classes = self.draw.between(1, min(size, 5))
+        drawn = self.draw.rng.integers(-1, classes, size)
+        drawn[self.draw.rng.permutation(size)[:classes]] = np.arange(classes)
+        return tuple(map(int, drawn))
 
     def tail(self, source: str) -> str:
         """What may stand between the last neurons and the output."""
@@ -301,6 +314,14 @@ class _Builder:
         weight = self.draw.bounded(weight, signal.interval)
         return self.add(Scale(name=name, inputs=(source,), scale=weight))
 
+    def lateral(self, name: str, source: str) -> str:
+        signal = self.known[source]
+        places = self.draw.broadcast(signal.shape)
+        most = self.draw.weights((*places, max(signal.size - 1, 1)))
+        weight = self.draw.bounded(most, signal.interval)
+        one = replace(weight, values=weight.values.reshape(*places, -1)[..., 0])
+        return self.add(Lateral(name=name, inputs=(source,), weight=one))
+
     def groups(self, channels: int) -> tuple[int, int]:
         """Groups and output channels."""
         groups = self.draw.pick([g for g in range(1, channels + 1) if channels % g == 0])
@@ -343,6 +364,8 @@ class _Builder:
 
     def square(self, name: str, source: str, shape: Shape) -> str:
         """A connection that keeps the shape."""
+        if self.draw.chance(self.odds.lateral):
+            return self.lateral(name, source)
         if len(shape) == 1 and self.draw.chance(0.8):
             return self.linear(name, source, shape[0])
         if len(shape) == 3 and self.draw.chance(0.6):

@@ -74,7 +74,8 @@ class Oracle:
     def __init__(self, node: Neuron, rule: Mapping[str, object], index: int) -> None:
         self.rule = {
             "synapse": "", "leak": True, "bias": False, "reset": "zero", "timing": "at_spike",
-            "compare": ">", "refractory": False, "max_spikes": 1, "clamp": False, **rule,
+            "compare": ">", "refractory": False, "max_spikes": 1, "clamp": False,
+            "adaptive": False, **rule,
         }  # fmt: skip
         self.factors: dict[str, Factor] = {}
         self.constants: dict[str, Fraction] = {}
@@ -148,8 +149,11 @@ class Oracle:
         if self.rule["reset"] == "zero":
             return Fraction(0)
         if self.rule["reset"] == "subtract":
-            return v - self.constants["threshold"]
+            return v - self.level()
         return self.constants["v_reset"]
+
+    def level(self) -> Fraction:
+        return self.constants["threshold"] + self.state.get("adaptation", 0)
 
     def crosses(self, level: Fraction) -> bool:
         v = self.state["v"]
@@ -157,7 +161,7 @@ class Oracle:
 
     def fire_once(self) -> int:
         ready = not (self.rule["refractory"] and self.state["wait"] > 0)
-        fired = ready and self.crosses(self.constants["threshold"])
+        fired = ready and self.crosses(self.level())
         if self.rule["timing"] != "at_spike":
             self.put("fired", int(fired))
         elif fired:
@@ -165,6 +169,10 @@ class Oracle:
         if self.rule["refractory"]:
             rest = self.constants["refractory"] if fired else max(self.state["wait"] - 1, 0)
             self.put("wait", rest)
+        if self.rule["adaptive"]:
+            held, point = self.state["adaptation"], self.cells["adaptation"].fmt.frac
+            kept = self.factors["adaptation_decay"].times(held, point)
+            self.put("adaptation", kept + (self.constants["adaptation_step"] if fired else 0))
         return int(fired)
 
     def fire_often(self) -> int:

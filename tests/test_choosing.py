@@ -44,8 +44,7 @@ def plan(graph: Graph, data: Array, choices: Choices, target: str = "mcu") -> Pl
 
 def agreement(graph: Graph, made: Plan, data: Array) -> float:
     real, ours = (
-        predict(g.output.readout, summarize(g, run(g, data)))
-        for g in (graph, quantize(graph, made))
+        predict(g.output, summarize(g, run(g, data))) for g in (graph, quantize(graph, made))
     )
     return float((real == ours).mean())
 

@@ -165,7 +165,7 @@ def alone(job: Job, graph: Graph, encoder: Encoder, index: np.ndarray) -> np.nda
     x = job.dataset.samples(index, graph.input.shape, encoded=False)
     summary = simulate(graph, feed(graph, x, encoder, index)).summary
     assert summary is not None
-    return predict(graph.output.readout, summary)
+    return predict(graph.output, summary)
 
 
 def test_what_a_judge_says_is_what_each_network_does_alone(job: Job) -> None:

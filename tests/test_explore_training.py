@@ -132,7 +132,7 @@ def test_no_judged_sample_is_trained_on(rng: np.random.Generator, tmp_path: Path
             lessons(leaking, job(data))
     with pytest.raises(FrontendError, match="no labels"):
         lessons(file(tmp_path, "bare.npz", x=other), job(data))
-    with pytest.raises(FrontendError, match="labels from 0 to 3, the network 3 outputs"):
+    with pytest.raises(FrontendError, match="labels from 0 to 3, the network 3 classes"):
         lessons(file(tmp_path, "more.npz", x=other, y=np.arange(9) % 4), job(data))
     with pytest.raises(FrontendError, match=r"samples of \(6,\), .* of shape \(7,\)"):
         lessons(fine, job(data, 7))

@@ -31,7 +31,7 @@ def planned(
     plan = complete(wish, default_plan(found, canonical, calibration, wish))
     done = lower(canonical, plan, found)
     real, ours = (
-        predict(graph.output.readout, summarize(g, run(g, data)))
+        predict(graph.output, summarize(g, run(g, data)))
         for g in (canonical, done.final)
     )  # fmt: skip
     return done, float((real == ours).mean())

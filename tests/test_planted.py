@@ -38,7 +38,7 @@ def verdict(graph: Graph, data: Array, files: dict[str, bytes], folder: Path) ->
     want = interp.run(graph, data)
     if mismatch := compare(want, trace(network, found)):
         return mismatch
-    decisions = predict(graph.output.readout, summarize(graph, want))
+    decisions = predict(graph.output, summarize(graph, want))
     return "" if np.array_equal(found.winners, decisions) else "decision"
 
 

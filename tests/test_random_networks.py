@@ -122,7 +122,7 @@ def c_agrees(case: Case, folder: Path, executor: str, samples: int, steps: int) 
     files = sources(artifact("mcu", graph, folder), network)
     found = record(files, network, data[:samples, :steps], executor)
     agrees(case, trace(network, found), samples, steps)
-    decision = predict(graph.output.readout, decided(case, samples, steps))
+    decision = predict(graph.output, decided(case, samples, steps))
     assert np.array_equal(found.winners, decision)
 
 
@@ -193,6 +193,7 @@ COVERED: dict[str, dict[str, str]] = {
         "refractory": "True 25",
         "max_spikes": "3 12, 7 12, 15 12",
         "clamp": "True 40",
+        "adaptive": "True 40",
         "leak": "True 100, False 50",
         "bias": "True 60",
         "bias point": "finer 30, coarser or equal 30",
@@ -218,7 +219,7 @@ COVERED: dict[str, dict[str, str]] = {
         "edge": "recurrent 50, skip 25, direct current 12, shared current 12",
         "tail": "delay 6, connection 6, pool 3",
         "input": "spike 1 30, spike 2 15, spike 3 30, count 1 10, count 3 8, current 1 8",
-        "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15",
+        "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15, vote 20",
     },
     "loihi": {
         "node": "Linear 150, Scale 30, Conv1d 15, Conv2d 30, SumPool2d 15, MaxPool2d 5, "
@@ -234,7 +235,7 @@ COVERED: dict[str, dict[str, str]] = {
         "near range": "weight 50, activation 20, initial 20",
         "edge": "recurrent 50, skip 12, shared current 10",
         "input": "spike 1 60, spike 3 30, count 1 10, count 3 5",
-        "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15",
+        "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15, vote 20",
     },
 }
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 
 from graphs import mlp, spikes
+from qspinn.errors import VerifyError
 from qspinn.interp import Trace, run
-from qspinn.readout import Summary, output_neuron, predict, summarize
+from qspinn.ir import READOUTS, VOTE, Graph, Input, Output
+from qspinn.readout import Summary, decisions, output_neuron, predict, scores, summarize
 from qspinn.stats import accuracy, paired_difference
+from qspinn.verify import verify
 
 
 def summary(counts: object, first: object, last: object, highest: object) -> Summary:
@@ -15,11 +22,46 @@ def summary(counts: object, first: object, last: object, highest: object) -> Sum
 def test_every_readout_and_its_ties() -> None:
     s = summary([[2, 5, 5], [0, 0, 0]], [[4, 2, 2], [8, 8, 8]], [[9, 1, 3], [-5, -2, -2]],
                 [[9, 9, 4], [0, 3, 3]])  # fmt: skip
-    assert predict("count", s).tolist() == [1, 0]
-    assert predict("membrane_last", s).tolist() == [0, 1]
-    assert predict("membrane_max", s).tolist() == [0, 1]
-    # earliest spike, then the larger final membrane; no spike at all leaves only the membrane
-    assert predict("first_spike", s).tolist() == [2, 1]
+    chosen = {name: predict(Output(name="out", readout=name), s).tolist() for name in READOUTS}
+    assert chosen == {
+        "count": [1, 0],
+        "membrane_last": [0, 1],
+        "membrane_max": [0, 1],
+        # earliest spike, then the larger final membrane; no spike at all leaves only the membrane
+        "first_spike": [2, 1],
+    }
+
+
+def test_a_vote_is_by_spikes_for_each_element_that_speaks() -> None:
+    out = Output(name="out", readout=VOTE, labels=(2, 0, 2, 1, -1, 2))
+    counts = [
+        [3, 4, 4, 4, 90, 4],  # class 2: 11 spikes of 3 elements are fewer than 4 of 1
+        [5, 4, 4, 4, 90, 4],
+        [0, 4, 0, 4, 0, 0],  # ties go to the lowest
+        [0, 0, 0, 0, 9, 0],  # who speaks for none decides nothing
+    ]
+    none = np.zeros((4, 6), np.int64)
+    s = summary(counts, none, none, none)
+    assert predict(out, s).tolist() == [0, 2, 0, 0]
+    assert scores(out, s)[0].tolist() == [4 * 65536, 4 * 65536, 11 * (65536 // 3)]
+    graph = Graph("g", (Input(name="in", shape=(6,)), replace(out, inputs=("in",))))
+    assert decisions(verify(graph)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"readout": "count", "labels": (0, 1)}, "'count' has 2 labels"),
+        ({"readout": VOTE}, "'vote' has 0 labels"),
+        ({"readout": VOTE, "labels": (0, 1, 1)}, "has 3 labels for 2 elements"),
+        ({"readout": VOTE, "labels": (-1, -1)}, "or all of them -1"),
+        ({"readout": VOTE, "labels": (0, 2)}, "no element speaks for class 1"),
+    ],
+)
+def test_labels_must_fit(options: dict[str, Any], message: str) -> None:
+    nodes = (Input(name="in", shape=(2,)), Output(name="out", inputs=("in",), **options))
+    with pytest.raises(VerifyError, match=message):
+        verify(Graph("g", nodes))
 
 
 def test_a_summary_is_what_the_trace_shows(rng: np.random.Generator) -> None:

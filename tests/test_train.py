@@ -225,7 +225,7 @@ def test_what_is_trained_is_what_is_deployed(name: str) -> None:
     inputs = fed(program, data, kind.encoder)
     summary = simulate(program, inputs[check], engine="numpy").summary
     assert summary is not None
-    answers = predict(program.output.readout, summary)
+    answers = predict(program.output, summary)
     np.testing.assert_array_equal(trained.predictions, answers)
     assert data.y is not None
     assert trained.epochs[-1].accuracy == (answers == data.y[check]).mean()
@@ -321,20 +321,20 @@ def test_training_helps() -> None:
     inputs = fed(graph, data, kind.encoder)
     before = simulate(quantize(graph, plan), inputs.astype(np.int64), engine="numpy").summary
     assert before is not None
-    chance = (predict("count", before) == data.y).mean()
+    chance = (predict(graph.output, before) == data.y).mean()
     assert trained.epochs[-1].accuracy is not None
     assert trained.epochs[-1].accuracy > max(0.9, chance + 0.2)
     assert trained.epochs[-1].loss < trained.epochs[0].loss
 
 
-@pytest.mark.parametrize("seed", [*range(6), 10, 13, 16])
+@pytest.mark.parametrize("seed", [*range(6), 7, 10, 16, 28, 43, 44])
 def test_random_networks_run_exactly(seed: int) -> None:
     import torch
 
     from qspinn.train.network import Network
 
     graph, data = random_network(seed)
-    if seed == 13:
+    if seed == 43:
         with pytest.raises(QspinnError, match="may need 54 bits"):
             Network(graph)
         return
@@ -447,7 +447,7 @@ def test_what_cannot_be_trained_is_refused_by_name() -> None:
     graph, plan, data = problem(kind)
     with pytest.raises(FrontendError, match="no labels"):
         fit(graph, plan, replace(data, y=None), kind.encoder)
-    with pytest.raises(FrontendError, match="labels from 0 to 4, the network 4 outputs"):
+    with pytest.raises(FrontendError, match="labels from 0 to 4, the network 4 classes"):
         fit(graph, plan, replace(data, y=np.arange(SAMPLES) % 5), kind.encoder)
     with pytest.raises(FrontendError, match="no sample"):
         fit(graph, plan, data, kind.encoder, index=np.zeros(0, np.int64))

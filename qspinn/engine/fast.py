@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from qspinn.engine import kernels
-from qspinn.engine.layout import Port, Runs, Table, port, table
+from qspinn.engine.layout import Even, Port, Runs, Table, port, table
 from qspinn.engine.machine import Machine, Network, Stage
 from qspinn.engine.printed import Neurons, neurons
 from qspinn.errors import located
@@ -139,6 +139,8 @@ def _connection(node: Node, made: Table) -> Stage:
     if isinstance(node, MaxPool2d):
         assert isinstance(body, Runs), "pools have runs"
         return _Product(node, made.port, kernels.highest, (body.first, body.to))
+    if isinstance(body, Even):
+        return _Product(node, made.port, kernels.lateral, (body.weights,))
     if isinstance(body, Runs):
         runs = (body.first, body.to, body.source, body.length)
         return _Product(node, made.port, kernels.scatter, (*runs, body.weights, body.start))

@@ -340,6 +340,22 @@ def compact(lanes: Array, size: int, offsets: Array, index: Array, values: Any) 
 
 
 @compiled
+def lateral(
+    lo: Array, hi: Array, index: Array, values: Array | None, weights: Array, out: Array
+) -> None:
+    """Make each lane of a row its weight times the sum of all events but its own."""
+    for r in range(lo.size):
+        total = 0
+        for e in range(lo[r], hi[r]):
+            total += 1 if values is None else values[e]
+        for j in range(weights.size):
+            out[r, j] = weights[j] * total
+        for e in range(lo[r], hi[r]):
+            j = index[e]
+            out[r, j] -= weights[j] * (1 if values is None else values[e])
+
+
+@compiled
 def reached(lo: Array, hi: Array, index: Array, fan: Array) -> int:
     """The sum of ``fan`` over all events."""
     total = 0

@@ -19,6 +19,7 @@ from qspinn.ir import (
     Array,
     Conv1d,
     Conv2d,
+    Lateral,
     Linear,
     MaxPool2d,
     Node,
@@ -133,11 +134,18 @@ class Runs:
 
 
 @dataclass(frozen=True, eq=False)
+class Even:
+    """The weight, in each lane, of all elements but its own."""
+
+    weights: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
     """What a node does to events, and how its result lies in memory."""
 
     port: Port
-    body: Tiles | Runs
+    body: Tiles | Runs | Even
 
 
 @singledispatch
@@ -193,6 +201,13 @@ def _(node: Scale, x: Signal, y: Signal, order: IntArray | None) -> Table:
     at = np.arange(x.size)
     return Table(out, _runs(x.size, at, at, at, 1, factors.astype(_weight_type(factors, out)),
                             np.zeros(out.width, out.dtype)))  # fmt: skip
+
+
+@table.register
+def _(node: Lateral, x: Signal, y: Signal, order: IntArray | None) -> Table:
+    out = port(y, order)
+    weights = np.broadcast_to(node.weight.values, x.shape)
+    return Table(out, Even(out.lanes(weights, out.dtype)))
 
 
 @table.register
@@ -342,8 +357,10 @@ def fan_out(node: Node, x: Signal, y: Signal) -> IntArray:
     if isinstance(node, Linear):
         used = (node.weight.values != 0).any(0)
         return np.where(used, len(node.weight.values), 0).astype(np.int64)
+    if isinstance(node, Lateral):
+        return np.full(x.size, x.size - 1, np.int64)
     body = table(node, x, y, None).body
-    assert isinstance(body, Runs), "only a linear connection has tiles"
+    assert isinstance(body, Runs), "only the two above have others"
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(body.length, dtype=np.int64)])
     reached: IntArray = before[body.first[1:]] - before[body.first[:-1]]
     return reached

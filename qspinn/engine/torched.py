@@ -28,6 +28,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -280,6 +281,11 @@ def _scale(node: Scale, x: Tensor, signal: Signal) -> Tensor:
     return x * torch.tensor(node.scale.values, device=x.device)
 
 
+def _lateral(node: Lateral, x: Tensor, signal: Signal) -> Tensor:
+    others = x.sum(tuple(range(1, x.ndim)), keepdim=True) - x
+    return others * torch.tensor(node.weight.values, device=x.device)
+
+
 def _windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
     """(rows, channels, places y, places x, kernel y, kernel x), zero padded."""
     (py, px), (dy, dx) = padding, dilation
@@ -316,14 +322,10 @@ def _max_pool(node: MaxPool2d, x: Tensor, signal: Signal) -> Tensor:
 
 
 _STATELESS: Mapping[type[Node], Callable[..., Tensor]] = {
-    Linear: _linear,
-    Scale: _scale,
-    Conv1d: _convolution,
-    Conv2d: _convolution,
-    SumPool2d: _sum_pool,
-    MaxPool2d: _max_pool,
+    Linear: _linear, Scale: _scale, Lateral: _lateral, Conv1d: _convolution,
+    Conv2d: _convolution, SumPool2d: _sum_pool, MaxPool2d: _max_pool,
     Flatten: lambda node, x, signal: x,
-}
+}  # fmt: skip
 
 
 def _step(

@@ -249,7 +249,7 @@ class Judge:
         graphs = [variant.graph for variant in batch]
         tallies = self.runner.run(graphs, self.select, first, last, steps)
         outcomes = [
-            Outcome(predict(graph.output.readout, tally.summary), tally.spikes, tally.operations)
+            Outcome(predict(graph.output, tally.summary), tally.spikes, tally.operations)
             for graph, tally in zip(graphs, tallies, strict=True)
         ]
         if self.store:

@@ -12,10 +12,10 @@ from qspinn.encode import Encoder
 from qspinn.errors import PlanError
 from qspinn.explore.space import KINDS, Knob, Space
 from qspinn.fixed import Rounding
-from qspinn.ir import Flatten, Graph, Linear, Neuron
+from qspinn.ir import Flatten, Graph, Lateral, Linear, Neuron, Node
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Plan
-from qspinn.planning import METHODS, connections_of
+from qspinn.planning import METHODS, connections_of, has_sign
 
 ROUNDING = ":rounding"
 """Ends the name of a knob that turns the rounding of a path."""
@@ -23,7 +23,7 @@ FORMS = ("binary", "ternary", "leak")
 SHARED = "shared"
 ALL = "all"
 LADDERS = {
-    "weight": ("16", "8", "7", "6", "5", "4", "3", "2", "ternary", "binary"),
+    "weight": ("16", "8", "7", "6", "5", "4", "3", "2", "1", "ternary", "binary"),
     "bias": ("16", "12", "8", "6", "4"),
     "membrane": ("24", "16", "12", "10", "8", "7", "6", "5", "4"),
     "current": ("24", "16", "12", "10", "8", "7", "6", "5", "4"),
@@ -102,12 +102,14 @@ def _layer(graph: Graph, node: Neuron, backend: Backend) -> Iterator[Knob]:
     can = backend.capabilities
     constant = _roundings(can.constant_roundings)
     for connection in connections_of(graph, node):
+        if isinstance(connection, Lateral):  # a number, and no memory
+            continue
         for name in connection.params():
             path, bias = path_of(connection, name), name == "bias"
             kind = "bias" if bias else "weight"
-            widths = can.bias_bits if bias else can.weight_bits
-            forms = () if bias else tuple(sorted(can.weight_forms, reverse=True))
-            yield Knob(path, kind, node.path, (*_widths(widths), *forms))
+            yield Knob(
+                path, kind, node.path, _widths(can.bias_bits) if bias else _weights(can, connection)
+            )
             yield Knob(path + ROUNDING, kind, node.path, constant, ordered=False)
     for name in node.states:
         if name in node.model.scaled:
@@ -123,6 +125,14 @@ def _layer(graph: Graph, node: Neuron, backend: Backend) -> Iterator[Knob]:
         elif name == "threshold":
             yield Knob(path, "threshold", node.path, (SHARED, *_widths(can.threshold_bits)))
     yield Knob(f"{node.path}.scale", "scale", node.path, _scales(can), ordered=False)
+
+
+def _weights(can: Capabilities, connection: Node) -> tuple[str, ...]:
+    """Widths and forms; without a sign the forms are no gain, and a single bit is one."""
+    if not has_sign(connection):
+        return _widths(can.weight_bits)
+    widths = tuple(bits for bits in can.weight_bits if bits > 1)
+    return (*_widths(widths), *sorted(can.weight_forms, reverse=True))
 
 
 def _widths(bits: Iterable[int]) -> tuple[str, ...]:

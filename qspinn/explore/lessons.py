@@ -15,7 +15,7 @@ from qspinn.evaluate import chunks
 from qspinn.explore.schemes import Lessons
 from qspinn.ir import Array, Graph
 from qspinn.job import Job
-from qspinn.signals import signals
+from qspinn.readout import decisions
 
 JUDGED = ("select", "report")
 
@@ -58,10 +58,10 @@ def require_labels(graph: Graph, labels: Array, name: str) -> None:
     Raises:
         FrontendError: There are some.
     """
-    size = signals(graph)[graph.output.name].size
+    size = decisions(graph)
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < size:
         raise FrontendError(
-            f"has labels from {labels.min()} to {labels.max()}, the network {size} outputs",
+            f"has labels from {labels.min()} to {labels.max()}, the network {size} classes",
             at=name,
         )
 

@@ -7,30 +7,27 @@ import numpy as np
 from qspinn.evaluate import chunks, summary_of
 from qspinn.explore.stimulus import Stimulus
 from qspinn.fixed import FloatArray
-from qspinn.ir import Graph
+from qspinn.ir import VOTE, Graph, Output
 from qspinn.passes.quantize import scale_of
 from qspinn.plan import Plan
-from qspinn.readout import Summary, output_neuron
+from qspinn.readout import FULL_VOTE, Summary, output_neuron, scores
 
 
 def float_outputs(graph: Graph, stimulus: Stimulus) -> FloatArray:
     """What the float network's readout sees of each sample, (samples, outputs)."""
     parts = [
-        seen(graph.output.readout, summary_of(graph, data))
+        seen(graph.output, summary_of(graph, data))
         for data, _ in chunks(graph, stimulus.dataset, stimulus.encoder, stimulus.index)
     ]
     return np.concatenate(parts)
 
 
-def seen(readout: str, summary: Summary) -> FloatArray:
-    """The quantity a readout compares."""
-    parts = {
-        "count": summary.counts,
-        "first_spike": summary.first,
-        "membrane_last": summary.last,
-        "membrane_max": summary.highest,
-    }
-    return np.asarray(parts[readout], np.float64)
+def seen(output: Output, summary: Summary) -> FloatArray:
+    """The quantity a readout compares: of first spikes their times, of votes spikes an element."""
+    if output.readout == "first_spike":
+        return np.asarray(summary.first, np.float64)
+    compared = np.asarray(scores(output, summary), np.float64)
+    return compared / FULL_VOTE if output.readout == VOTE else compared
 
 
 def distance(
@@ -43,9 +40,9 @@ def distance(
     which their format and scale give.
     """
     readout = graph.output.readout
-    values = seen(readout, summary)
+    values = seen(graph.output, summary)
     source = output_neuron(graph)
-    if readout == "count":
+    if readout in ("count", VOTE):
         values = values / share
     elif readout.startswith("membrane") and source is not None:
         fmt = source.states["v"].fmt

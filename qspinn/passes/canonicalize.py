@@ -21,6 +21,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -34,6 +35,9 @@ from qspinn.ir import (
 from qspinn.neurons import spiking
 from qspinn.signals import signals
 
+_SEVERAL = 3
+"""A matrix of fewer neurons than this is uniform by chance."""
+
 
 def canonicalize(graph: Graph) -> Graph:
     """Return a graph of the same behaviour in canonical form; it must be float."""
@@ -42,7 +46,9 @@ def canonicalize(graph: Graph) -> Graph:
         _means_to_sums,  # before the gains move: it makes gains
         _compose_linear,
         _scales_into_weights,
+        _uniform,  # after the scales: a gain may be what makes weights differ
         _connect_neurons,  # after the scales: whatever still feeds spikes to neurons
+        _without_frozen,
         _zero_reset,
     ):
         graph = step(graph)
@@ -146,6 +152,8 @@ def _after(source: Node, gain: Array) -> Node | None:
     """``source`` with its output scaled by ``gain``; None if the gain varies within a channel."""
     if isinstance(source, Scale):
         return replace(source, scale=Param(source.scale.values * gain))
+    if isinstance(source, Lateral):
+        return replace(source, weight=Param(source.weight.values * gain))
     assert isinstance(source, (Linear, Conv1d, Conv2d)), "the connections"
     rank = source.weight.values.ndim
     per_out = _per_channel(gain, rank - 1)
@@ -182,7 +190,7 @@ def _forward(graph: Graph, scale: Scale, users: tuple[Node, ...]) -> dict[str, N
             if full.size not in (1, size):
                 return None
             changed[user.name] = replace(user, weight=Param(user.weight.values * full))
-        elif isinstance(user, (Conv1d, Conv2d)) and gain.size == 1:
+        elif isinstance(user, (Conv1d, Conv2d, Lateral)) and gain.size == 1:
             changed[user.name] = replace(user, weight=Param(user.weight.values * gain.item()))
         else:
             return None
@@ -191,6 +199,43 @@ def _forward(graph: Graph, scale: Scale, users: tuple[Node, ...]) -> dict[str, N
 
 def _flat_shape(gain: Array, size: int) -> tuple[int, ...]:
     return gain.shape if gain.size in (1, size) else (1,)
+
+
+def _uniform(graph: Graph) -> Graph:
+    """A square matrix with one weight everywhere but on its diagonal is a `Lateral`.
+
+    What stands on the diagonal becomes a `Scale` beside it.
+    """
+    changed: dict[str, tuple[Node, ...]] = {}
+    taken = set(graph.by_name)
+    for node in graph.of_type(Linear):
+        found = _evenly(node)
+        readers = graph.users(node.name)
+        if found is None or not all(isinstance(user, Neuron) for user in readers):
+            continue
+        off, own = found
+        nodes: list[Node] = [Lateral(name=node.name, inputs=node.inputs, weight=Param(off))]
+        if own:
+            name = _fresh(f"{node.name}_own", taken)
+            nodes.append(Scale(name=name, inputs=node.inputs, scale=Param(own)))
+        changed[node.name] = tuple(nodes)
+    also = {name: tuple(n.name for n in nodes) for name, nodes in changed.items()}
+    found_nodes: list[Node] = []
+    for old in graph.nodes:
+        inputs = tuple(x for i in old.inputs for x in also.get(i, (i,)))
+        found_nodes += changed.get(old.name, (replace(old, inputs=inputs),))
+    return replace(graph, nodes=tuple(found_nodes))
+
+
+def _evenly(node: Linear) -> tuple[Array, Array] | None:
+    """The weight off the diagonal and that on it, if there are only these two and no bias."""
+    weight = node.weight.values
+    size = len(weight)
+    if node.bias is not None or weight.shape != (size, size) or size < _SEVERAL:
+        return None
+    off, own = weight[0, 1], weight[0, 0]
+    expected = np.where(np.eye(size, dtype=bool), own, off)
+    return (off, own) if off and np.array_equal(weight, expected) else None
 
 
 def _connect_neurons(graph: Graph) -> Graph:
@@ -231,6 +276,25 @@ def _fresh(name: str, taken: set[str]) -> str:
         candidate = f"{name}{n}"
     taken.add(candidate)
     return candidate
+
+
+def _without_frozen(graph: Graph) -> Graph:
+    """An adaptation that neither decays nor steps is a part of the threshold."""
+    return graph.map(lambda node: _thawed(node) if isinstance(node, Neuron) else node)
+
+
+def _thawed(node: Neuron) -> Neuron:
+    if "adaptation" not in node.states:
+        return node
+    values = dict(node.values)
+    decay, step = values.pop("adaptation_decay").values, values.pop("adaptation_step").values
+    if (decay != 1.0).any() or step.any():
+        return node
+    model = spiking(**{**rule_of(node), "adaptive": False})
+    start = node.states["adaptation"].init.values
+    values["threshold"] = Param(values["threshold"].values + start)
+    states = {name: state for name, state in node.states.items() if name != "adaptation"}
+    return replace(node, model=model, values=values, states=states)
 
 
 def _zero_reset(graph: Graph) -> Graph:
@@ -287,6 +351,7 @@ def _rules(node: Neuron) -> list[dict[str, object]]:
     fixed = {
         "leak": "decay" in names, "bias": "bias" in names, "refractory": "refractory" in names,
         "clamp": "v_min" in names, "max_spikes": node.model.max_out,
+        "adaptive": "adaptation" in node.states,
     }  # fmt: skip
     resets = ("value",) if "v_reset" in names else ("zero", "subtract")
     synapses = ("new", "old") if "u" in node.states else ("",)

@@ -8,7 +8,19 @@ import numpy as np
 
 from qspinn.errors import PlanError, QuantizeError, located
 from qspinn.fixed import FloatArray, IntArray, Overflow, text_key, to_int, to_real
-from qspinn.ir import CONNECTIONS, Array, Graph, Input, Linear, Neuron, Node, Param, State
+from qspinn.ir import (
+    CONNECTIONS,
+    Array,
+    Graph,
+    Input,
+    Lateral,
+    Linear,
+    Neuron,
+    Node,
+    Param,
+    Scale,
+    State,
+)
 from qspinn.plan import Entry, Plan
 from qspinn.planning import linear_readers
 
@@ -205,7 +217,7 @@ def _factor(graph: Graph, node: Node, plan: Plan) -> FloatArray:
 
 def _along(factor: FloatArray, node: Node, name: str) -> FloatArray:
     """The factor in the layout of a connection's parameter."""
-    if factor.ndim == 0 or name == "scale":
+    if factor.ndim == 0 or isinstance(node, Lateral | Scale):
         return factor
     if name == "bias":
         return _per_output(factor, node)

@@ -1,12 +1,13 @@
 """Layers of neurons over many steps, and what leads to them, on tensors of whole numbers.
 
 Edges are (steps, samples, *shape). What a connection or a pool makes is exact: its type holds
-every partial sum. Convolutions gather their windows, since faster algorithms round. Imports torch.
+every partial sum; for convolutions see `_Convolved`. Imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,7 @@ from qspinn.ir import (
     Conv1d,
     Conv2d,
     Flatten,
+    Lateral,
     Linear,
     MaxPool2d,
     Node,
@@ -167,6 +169,10 @@ def _scale(node: Scale, x: Tensor, params: Tensors, signal: Signal) -> Tensor:
     return x * params["scale"]
 
 
+def _lateral(node: Lateral, x: Tensor, params: Tensors, signal: Signal) -> Tensor:
+    return (x.sum(tuple(range(1, x.ndim)), keepdim=True) - x) * params["weight"]
+
+
 def _convolution(node: Conv1d | Conv2d, x: Tensor, params: Tensors, signal: Signal) -> Tensor:
     w, flat = params["weight"], isinstance(node, Conv1d)
     if isinstance(node, Conv1d):
@@ -174,12 +180,77 @@ def _convolution(node: Conv1d | Conv2d, x: Tensor, params: Tensors, signal: Sign
         stride, padding, dilation = (1, node.stride), (0, node.padding), (1, node.dilation)
     else:
         stride, padding, dilation = node.stride, node.padding, node.dilation
-    y = _grouped(x, w, node.groups, (stride, padding, dilation))
+    window = (stride, padding, dilation, node.groups)
+    if node.weight.fmt is None:
+        y = functional.conv2d(x, w, None, *window)
+    else:
+        assert signal.interval is not None, "the graph is integer"
+        y = _convolved(x, w, window, max(abs(signal.interval.lo), abs(signal.interval.hi)))
     return _biased(y[:, :, 0] if flat else y, node, params, signal)
 
 
-def _grouped(x: Tensor, w: Tensor, groups: int, window: tuple[Pair, Pair, Pair]) -> Tensor:
-    stride, padding, dilation = window
+Window = tuple[Pair, Pair, Pair, int]
+"""Stride, padding, dilation and groups."""
+
+
+def _convolved(x: Tensor, w: Tensor, window: Window, high: int) -> Tensor:
+    """`_Convolved` applied."""
+    made: Tensor = _Convolved.apply(x, w, window, high)
+    return made
+
+
+class _Convolved(torch.autograd.Function):
+    """The exact convolution of whole numbers that are at most ``high`` in magnitude.
+
+    A library may choose an algorithm that rounds (Winograd's, Fourier's). Where sums are small,
+    what it loses is far less than a half, and rounding its result gives the sum; where they are
+    not, the windows are gathered and multiplied. The gradients need not be exact.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, window: Window, high: int) -> Tensor:
+        """The sums."""
+        ctx.save_for_backward(x, w)
+        ctx.window = window
+        most = float(w.abs().flatten(1).sum(1).max()) * high
+        if most >= _ROUNDED:
+            return _gathered(x, w, window)
+        with _plain_algorithms():
+            # Channels last is what makes this fast.
+            packed = x.contiguous(memory_format=torch.channels_last)
+            return functional.conv2d(packed, w, None, *window).round_()
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of ``x`` and ``w``."""
+        x, w = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.window
+        with _plain_algorithms():
+            into = torch.ops.aten.convolution_backward(
+                given, x, w, None, stride, padding, dilation, False, (0, 0), groups,
+                (*ctx.needs_input_grad[:2], False),
+            )  # fmt: skip
+        return into[0], into[1], None, None
+
+
+_ROUNDED = 1 << 11
+"""Sums below it survive a relative error of 2^-13; float32 itself is good to 2^-24."""
+
+
+@contextmanager
+def _plain_algorithms() -> Iterator[None]:
+    """Without NNPACK, whose Winograd tiles are the coarsest, and the same algorithm in every run."""
+    with (
+        torch.backends.nnpack.flags(enabled=False),
+        torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False
+        ),
+    ):
+        yield
+
+
+def _gathered(x: Tensor, w: Tensor, window: Window) -> Tensor:
+    stride, padding, dilation, groups = window
     kernel = (w.shape[2], w.shape[3])
     places: Shape = tuple(
         (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
@@ -209,6 +280,7 @@ def _flatten(node: Flatten, x: Tensor, params: Tensors, signal: Signal) -> Tenso
 _MADE: Mapping[type[Node], Callable[..., Tensor]] = {
     Linear: _linear,
     Scale: _scale,
+    Lateral: _lateral,
     Conv1d: _convolution,
     Conv2d: _convolution,
     SumPool2d: _sum_pool,

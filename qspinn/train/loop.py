@@ -203,5 +203,5 @@ class _Training:
             for first in range(0, len(index), _CHUNK):
                 source = self.source(network, index[first : first + _CHUNK], self.encoder)
                 summary = network.run(source, leaves).summary()
-                found.append(predict(made.output.readout, summary))
+                found.append(predict(made.output, summary))
         return np.concatenate(found)
