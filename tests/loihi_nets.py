@@ -46,10 +46,13 @@ def neuron(
     """Neurons in Loihi's formats; ``values`` are the integers of decays (4096ths), threshold..."""
     model = integrator(**rule) if reads_out else spiking(**rule)
     given = {"decay": 3500, "current_decay": 3000, "threshold": 200, "bias": 0, "v_min": -12800,
-             "v_reset": 640, "refractory": 2, **(values or {})}  # fmt: skip
-    formats = {"decay": DECAY, "current_decay": DECAY, "threshold": THETA, "refractory": COUNT}
+             "v_reset": 640, "refractory": 2, "adaptation_decay": 4000, "adaptation_step": 3000,
+             **(values or {})}  # fmt: skip
+    formats = {"decay": DECAY, "current_decay": DECAY, "threshold": THETA, "refractory": COUNT,
+               "adaptation_decay": DECAY}  # fmt: skip
     params = {key: Param(given[key], formats.get(key, V), Rounding.ZERO) for key in model.params}
-    kinds = {"u": state(U), "v": state(V, v0), "fired": state(COUNT), "wait": state(COUNT)}
+    kinds = {"u": state(U), "v": state(V, v0), "fired": state(COUNT), "wait": state(COUNT),
+             "adaptation": state(V)}  # fmt: skip
     return Neuron(
         name=name, inputs=inputs, shape=shape, model=model, values=params,
         states={key: kinds[key] for key in model.states},

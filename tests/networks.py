@@ -97,7 +97,7 @@ ODDS = {
     "any": Odds(),
     "loihi": Odds(
         inputs=(5, 1, 0), rank=(6, 1, 3), delay=0.1, max_pool=0.2, current_pool=0.0, scale=0.06,
-        skip=0.12, recurrent_delay=(1, 1, 2), lateral=0.0, graded=0.0, highs=(2, 3, 7, 15),
+        skip=0.12, recurrent_delay=(1, 2), lateral=0.4, graded=0.0, highs=(2, 3, 7, 15),
         delays=(1, 1, 2, 5), batch=(2, 2),
     ),
 }  # fmt: skip
@@ -317,9 +317,10 @@ class _Builder:
     def lateral(self, name: str, source: str) -> str:
         signal = self.known[source]
         places = self.draw.broadcast(signal.shape)
-        most = self.draw.weights((*places, max(signal.size - 1, 1)))
-        weight = self.draw.bounded(most, signal.interval)
-        one = replace(weight, values=weight.values.reshape(*places, -1)[..., 0])
+        drawn = self.draw.weights((*places, 1))
+        rows = np.repeat(drawn.values.reshape(-1, 1), max(signal.size - 1, 1), 1)
+        weight = self.draw.bounded(replace(drawn, values=rows), signal.interval)
+        one = replace(weight, values=weight.values[:, 0].reshape(places))
         return self.add(Lateral(name=name, inputs=(source,), weight=one))
 
     def groups(self, channels: int) -> tuple[int, int]:

@@ -222,8 +222,8 @@ COVERED: dict[str, dict[str, str]] = {
         "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15, vote 20",
     },
     "loihi": {
-        "node": "Linear 150, Scale 30, Conv1d 15, Conv2d 30, SumPool2d 15, MaxPool2d 5, "
-        "Flatten 15, Delay 80",
+        "node": "Linear 150, Lateral 30, Scale 30, Conv1d 15, Conv2d 30, SumPool2d 15, "
+        "MaxPool2d 5, Flatten 15, Delay 80",
         "depth": "1 30, 2 30, 3 30, 4 15",
         "model": "LIF 40, IF 10, CubaLIF 120, CubaIF 30, LI 8, CubaLI 25, I 1, CubaI 5",
         "bias": "membrane 90, synapse 50",

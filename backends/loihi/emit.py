@@ -13,22 +13,24 @@ import numpy as np
 
 from qspinn import __version__
 from qspinn.backend import Artifact
-from qspinn.ir import Array, Graph, Shape
+from qspinn.ir import Array, Graph, Output, Shape
 from qspinn.memory import Device
 from qspinn.plan import Plan
 from qspinn.render import render
 
+from .lateral import Relay, relayable
 from .layers import Layer, layers
 from .names import quoted
 from .process import process_text
 from .reasons import Reasons
 from .script import NetworkText, Script
-from .synapses import Kernel, Synapse
+from .synapses import Kernel, Synapse, way
 from .unroll import Sparse
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _COPIED = {
-    "run.py": "run.py", "lava_compat.py": "lava_compat.py", "recording.py": "recording.py",
+    "run.py": "run.py", "readout.py": "readout.py", "recording.py": "recording.py",
+    "lava_compat.py": "lava_compat.py",
     "sources/__init__.py": "sources.py", "sinks/__init__.py": "sinks.py",
 }  # fmt: skip
 
@@ -46,6 +48,7 @@ class ReadmeText:
     high: int
     output_words: str
     output_shape: str
+    decision: str
     time: tuple[str, ...]
     rows: tuple[str, ...]
     notes: tuple[str, ...]
@@ -113,6 +116,7 @@ def _facts(script: Script, text: NetworkText, plan: Plan) -> dict[str, Any]:
         "start": script.graph.start,
         "samples": "one run" if text.joint else "a run for each sample",
         "set_by_host": [*text.settings],
+        "readout": script.graph.output.readout,
         "layers": [_layer_facts(script, layer, plan) for layer in script.found],
     }
 
@@ -130,6 +134,7 @@ def _layer_facts(script: Script, layer: Layer, plan: Plan) -> dict[str, Any]:
         "exponents": sorted({p.exponent for s in layer.synapses for p in s.packed}),
         "delays": sorted({s.lag for s in layer.synapses}),
         "parameter_groups": _groups(layer),
+        "relays": [s.name for s in layer.synapses if isinstance(s.form, Relay)],
         "activation": [layer.bound.lo, layer.bound.hi],
         "activation_is": "proved" if layer.proved else _unproved(layer),
         "observed_peak": plan.options.get(f"assume.{layer.neuron.path}", ""),
@@ -179,11 +184,26 @@ def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
         high=span.hi,
         output_words=words,
         output_shape=_shape(script.known[node.name].shape),
+        decision=_decision(node),
         time=text.about,
         rows=tuple(_row(script, layer) for layer in script.found),
         notes=_notes(script, text),
         files=tuple(extra),
     )
+
+
+_DECISIONS = {
+    "count": "the output that spiked most",
+    "first_spike": "the output that spiked first, of several the one with the highest potential",
+    "membrane_last": "the output with the highest potential after the last step",
+    "membrane_max": "the output with the highest potential of all steps",
+}
+
+
+def _decision(node: Output) -> str:
+    if node.labels:
+        return f"a vote of the {len(node.labels)} outputs, divided by those of each class"
+    return _DECISIONS[node.readout]
 
 
 def _shape(shape: Shape) -> str:
@@ -200,6 +220,10 @@ def _row(script: Script, layer: Layer) -> str:
 
 
 def _synapse(synapse: Synapse) -> str:
+    if isinstance(synapse.form, Relay):
+        _, packed, _ = synapse.packed
+        size = f"{packed.bits} bits * 2**{packed.exponent} {packed.mode.lower()}"
+        return f"{synapse.form.size} to 1 (GradedVec) to {synapse.form.size}, {size}"
     kind = (
         "Conv"
         if isinstance(synapse.form, Kernel)
@@ -229,9 +253,26 @@ def _notes(script: Script, text: NetworkText) -> tuple[str, ...]:
         notes.append(
             "The host sets some registers when their layers start: SETTINGS in network.py."
         )
+    notes += [
+        f"`{script.idents[name]}` reaches every neuron from every other, by a matrix; with one "
+        "more step of delay before it a single neuron would pass on how many spiked."
+        for name in _matrices(script)
+    ]
     if any(layer.line and not layer.shift for layer in script.found):
         notes.append(
             "Biases of synaptic currents are put into the first step by the simulator; on a chip "
             "they would arrive one step later."
         )
     return tuple(notes)
+
+
+def _matrices(script: Script) -> tuple[str, ...]:
+    """Lateral connections written out for want of a step."""
+    graph = script.graph
+    return tuple(
+        synapse.name
+        for layer in script.found
+        for synapse in layer.synapses
+        if not isinstance(synapse.form, Relay)
+        and relayable(graph[synapse.name], way(graph, graph[synapse.name]).between, script.known)
+    )

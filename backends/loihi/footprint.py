@@ -7,6 +7,7 @@ import numpy as np
 from qspinn.ir import Graph
 from qspinn.memory import Device, Footprint, Line
 
+from .lateral import Relay
 from .layers import Layer, layers
 from .reasons import Reasons
 from .synapses import Kernel, Synapse
@@ -25,6 +26,7 @@ def footprint(graph: Graph, device: Device) -> Footprint:
     of (bits + 12) for every neuron and 10 more, in words of 64 bits, zeros included. Convolutions
     share their weights, 5 to 8 bits each in the logs; no formula is known, so 8 are counted, on
     every core anew. A layer with more inputs than a core has axons takes as many times the cores.
+    A neuron that relays lateral weights has a core, too. The labels of a vote stay with the host.
     """
     core = CORES.get(device.name, LOIHI2)
     reasons = Reasons()
@@ -40,7 +42,25 @@ def footprint(graph: Graph, device: Device) -> Footprint:
             Line("constants", owner, "state", _BIAS_BYTES * size if _biased(layer) else 0),
             Line("cores", owner, "cores", slices),
         ]
+        for synapse in layer.synapses:
+            lines += _relay(graph, synapse, core)
+    labels = graph.output.labels
+    narrowest = np.min_scalar_type(-1 - max(labels, default=0)).itemsize
+    lines.append(Line("constants", graph.output.path, "host", len(labels) * narrowest))
     return Footprint(tuple(line for line in lines if line.bytes))
+
+
+def _relay(graph: Graph, synapse: Synapse, core: Core) -> tuple[Line, ...]:
+    """What the neuron between lateral synapses takes, and those that lead to it."""
+    if not isinstance(synapse.form, Relay):
+        return ()
+    owner, to = graph[synapse.name].path, synapse.packed[0]
+    size = slice_words(synapse.form.size, 1, to.bits)
+    return (
+        Line("weights", owner, "synmem", size * WORD_BYTES),
+        Line("state", owner, "state", _STATE_BYTES),
+        Line("cores", owner, "cores", -(-synapse.form.size // core.axons)),
+    )
 
 
 def neurons(layer: Layer) -> int:
@@ -54,7 +74,9 @@ def slice_words(axons: int, reached: int, bits: int) -> int:
 
 
 def axons(synapse: Synapse) -> int:
-    """The input axons of a connection: the neurons of its source."""
+    """The input axons of a connection: the neurons of its source, and one from a relay."""
+    if isinstance(synapse.form, Relay):
+        return synapse.form.size + 1
     if isinstance(synapse.form, Kernel):
         return int(np.prod(synapse.form.image))
     return int(synapse.form.shape[1])
@@ -64,6 +86,10 @@ def core_words(layer: Layer, size: int) -> int:
     """The words of one core that holds ``size`` neurons of a layer."""
     total = sum(slice_words(1, size, packed.bits) for packed in layer.line)
     for synapse in layer.synapses:
+        if isinstance(synapse.form, Relay):
+            _, packed, own = synapse.packed
+            total += slice_words(1, size, packed.bits) + slice_words(size, 1, own.bits)
+            continue
         for packed in synapse.packed:
             total += _synapse_words(synapse, size, packed.bits)
     return total

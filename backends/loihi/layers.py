@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.fixed import IntArray, Interval
-from qspinn.ir import CONNECTIONS, Conv1d, Conv2d, Graph, Linear, Neuron, Node, Param, Shape
+from qspinn.ir import (
+    CONNECTIONS,
+    Conv1d,
+    Conv2d,
+    Graph,
+    Lateral,
+    Linear,
+    Neuron,
+    Node,
+    Param,
+    Shape,
+)
 from qspinn.lowering import programs
 from qspinn.program import Program
 from qspinn.signals import Signal, signals, summed
@@ -182,6 +193,8 @@ def _per_neuron(node: Node, weights: IntArray, shape: Shape) -> IntArray:
     if isinstance(node, (Linear, Conv1d, Conv2d)):
         rows = weights.reshape(weights.shape[0], -1).sum(1)
         weights = rows.reshape(-1, *([1] * (len(shape) - 1)))
+    if isinstance(node, Lateral):
+        weights = weights * (int(np.prod(shape, dtype=np.int64)) - 1)
     full: IntArray = np.broadcast_to(weights, shape).astype(np.int64)
     return full
 

@@ -14,9 +14,9 @@ from qspinn.ir import Array, Graph, Shape
 
 LONGEST = 48
 _USED = """
-    build p run np sparse Conv Dense DelayDense DelaySparse LIF LIFReset Line Source Sparse Watch
-    SignMode csr_matrix MIXED EXCITATORY INHIBITORY NAME INPUT OUTPUT LAYERS SETTINGS JOINT
-    delays
+    build p run np sparse Conv Dense DelayDense DelaySparse GradedVec LIF LIFReset Line Source
+    Sparse Watch SignMode csr_matrix MIXED EXCITATORY INHIBITORY NAME INPUT OUTPUT LAYERS SETTINGS
+    JOINT delays
 """
 
 _PRINTED = re.compile(r"t\d+")

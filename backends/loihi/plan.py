@@ -9,7 +9,7 @@ import numpy as np
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choice, Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
-from qspinn.ir import Graph, Input, Neuron, Node
+from qspinn.ir import Graph, Input, Lateral, Neuron, Node
 from qspinn.neurons import integrator, spiking
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Entry, Plan
@@ -19,6 +19,7 @@ from qspinn.planning import (
     constant_entry,
     counter_entry,
     fitted,
+    has_sign,
     input_plan,
     scaled_as,
     threshold_entry,
@@ -29,15 +30,19 @@ from qspinn.planning import (
 )
 from qspinn.signals import signals
 
-from .table import ACTIVATION, DECAY, MANTISSA, MOST_BIAS_EXPONENT
+from .table import ACTIVATION, DECAY, INPUT_SHIFT, MANTISSA, MOST_BIAS_EXPONENT
 
 CURRENT = QFormat(24, 6, True, -(2**23) + 1, 2**23)
 MEMBRANE = QFormat(24, 6, True, -(2**23) + 1, 2**23 - 1)
 THRESHOLD = QFormat(17, 0, signed=False)
+UNIT = MEMBRANE.frac - INPUT_SHIFT
+"""The binary point of what the hardware's synapses add up."""
 WEIGHT = QFormat(8, -1)
 _MOST_EXPONENT = 6
 _GIVEN_UP = 1
 _SAFE = 1.0 - 2.0**-10
+_COARSE = 1.0 + 2.0**-7
+"""A lateral weight has its own exponent: it is that much larger after rounding, at worst."""
 
 
 def node_plan(
@@ -69,9 +74,9 @@ def node_plan(
 def _weights(connection: Node, choices: Choices) -> Entry:
     """How weights are stored, but for their exponent: mantissas that fill 8 bits from the top."""
     choice = choices.get(f"{connection.path}.weight", Choice())
-    fmt = weight_format(choice, WEIGHT)
-    bits = fmt.bits + fmt.binary
-    return Entry(replace(fmt, frac=bits - 9), _rounding(choice), Overflow.SATURATE)
+    fmt = weight_format(choice, WEIGHT, signed=has_sign(connection))
+    top = fmt.bits + fmt.binary - fmt.signed
+    return Entry(replace(fmt, frac=top - 8), _rounding(choice), Overflow.SATURATE)
 
 
 def _rounding(choice: Choice) -> Rounding:
@@ -102,7 +107,9 @@ def _scale(
     factor = np.minimum(choose_scale(graph, node, calibration, weights_of), most)
     worst = _activation(graph, node, factor, calibration)
     if worst > ACTIVATION:
-        return _narrowed(node, factor, worst, calibration)
+        several = (c for c in connections_of(graph, node) if not isinstance(c, Lateral))
+        places = min((UNIT - weights_of(c).fmt.frac for c in several), default=0)
+        return _narrowed(node, factor, worst, calibration, places)
     biased = any("bias" in c.params() for c in connections_of(graph, node))
     if biased and "u" in node.states:
         spare = min(ACTIVATION / worst, float((most / factor).min()), 2.0**_MOST_EXPONENT)
@@ -125,15 +132,25 @@ def _most(graph: Graph, node: Neuron, calibration: Calibration) -> float:
 
 
 def _narrowed(
-    node: Neuron, factor: FloatArray, worst: float, calibration: Calibration
+    node: Neuron, factor: FloatArray, worst: float, calibration: Calibration, places: int
 ) -> tuple[FloatArray, int]:
     if not _stock(node):
         return factor, 0  # its own process model has no 16-bit register
     seen = calibration.currents.get(node.name, 0.0) * float(factor.max())
     if worst <= ACTIVATION * 2.0**_GIVEN_UP or seen == 0:
-        return factor * (_SAFE * ACTIVATION / worst), 0
+        return factor * _share(_SAFE * ACTIVATION / worst, places), 0
     half = ACTIVATION // 2 * _SAFE  # what was seen may double
-    return factor * min(1.0, half / seen), int(np.ceil(min(seen, half)))
+    share = _share(min(1.0, half / seen), places)
+    return factor * share, int(np.ceil(share * seen))
+
+
+def _share(most: float, places: int) -> float:
+    """The part of a scale to keep: by halving, while weights of few bits have places to go down.
+
+    Their levels were fitted to the scale, and move only by factors of two.
+    """
+    halvings = int(np.ceil(-np.log2(most)))
+    return 2.0**-halvings if places > _GIVEN_UP and halvings <= places else most
 
 
 def _stock(node: Neuron) -> bool:
@@ -151,6 +168,9 @@ def _activation(graph: Graph, node: Neuron, factor: FloatArray, calibration: Cal
     total = 0.0
     for connection in connections_of(graph, node):
         rows = weight(connection)
+        if isinstance(connection, Lateral):  # all others count
+            size = known[connection.name].size
+            rows = np.broadcast_to(rows * _COARSE, (max(len(rows), factor.size), 1)) * (size - 1)
         rows = rows * np.broadcast_to(factor.reshape(-1), (len(rows),))[:, None]
         worst = np.maximum(np.maximum(rows, 0).sum(1), np.maximum(-rows, 0).sum(1))
         span = known[connection.inputs[0]].interval
@@ -171,14 +191,18 @@ def _connection(
 ) -> None:
     for name, param in connection.params().items():
         path = path_of(connection, name)
-        fmt = fitted(connection, factor, _weights(connection, choices), calibration)
+        fmt, note = fitted(connection, factor, _weights(connection, choices), calibration), ""
+        if name != "bias" and _stock(node) and fmt.frac > UNIT:
+            largest = float(np.abs(param.values).max() * factor.max())
+            fmt = replace(fmt, frac=UNIT)
+            note = f"at most {largest:.0f}: the 16 bits of the summed input leave no more"
         if name == "bias" and "u" not in node.states:
             fmt = _bias(param.values, factor)
         elif name == "bias":
             reach = float(np.abs(param.values * factor.reshape(-1)).max()) / 2.0
             fmt = QFormat(8, -1 - max(0, int(np.ceil(np.log2(max(reach, 1e-9) / top_of(WEIGHT))))))
         rounding = _rounding(choices.get(path, Choice()))
-        entries[path] = Entry(fmt, rounding, Overflow.SATURATE)
+        entries[path] = Entry(fmt, rounding, Overflow.SATURATE, note=note)
 
 
 def _bias(values: FloatArray, factor: FloatArray) -> QFormat:

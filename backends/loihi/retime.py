@@ -1,8 +1,9 @@
 """Retiming: every synapse takes a step, so the network runs as a pipeline, layer after layer.
 
 Each layer gets a shift r >= 0, the steps by which it runs late, so that on every way from a source
-to a layer delay + r(layer) - r(source) >= 1. A Delay in the graph pays for steps of synapses; what
-is left over becomes a delay of the synapses themselves.
+to a layer delay + r(layer) - r(source) >= the stages of synapses on it: 1, or 2 for lateral weights
+by way of a neuron. A Delay in the graph pays for steps of synapses; what is left over becomes a
+delay of the synapses themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from qspinn.ir import CONNECTIONS, Delay, Graph, Neuron, Node, Output
 from qspinn.signals import Signal, signals
 
+from .lateral import STAGES, relayable
 from .reasons import Reasons, Unfit
 from .relays import fresh
 from .synapses import source_of, way
@@ -27,6 +29,7 @@ class Edge:
     target: str
     connection: str
     delay: int
+    stages: int = 1
 
 
 def edges(graph: Graph, known: dict[str, Signal], reasons: Reasons) -> tuple[Edge, ...]:
@@ -54,6 +57,7 @@ def retimed(graph: Graph, start: str, lined: set[str], reasons: Reasons) -> Grap
     """
     ways = edges(graph, signals(graph), reasons)
     shifts = {node.name: int(node.name in lined) for node in graph.of_type(Neuron)}
+    ways = _relaying(graph, ways, shifts)
     with reasons.at(graph.name):
         _settle(ways, shifts)
     if start == "cold":
@@ -64,6 +68,21 @@ def retimed(graph: Graph, start: str, lined: set[str], reasons: Reasons) -> Grap
     return replace(graph, start=start, shifts={k: r for k, r in shifts.items() if r})
 
 
+def _relaying(graph: Graph, ways: tuple[Edge, ...], shifts: dict[str, int]) -> tuple[Edge, ...]:
+    """Two stages for lateral weights, wherever the cycles they lie on have the time."""
+    known = signals(graph)
+    for i, edge in enumerate(ways):
+        connection = graph[edge.connection]
+        if relayable(connection, way(graph, connection).between, known):
+            longer = (*ways[:i], replace(edge, stages=STAGES), *ways[i + 1 :])
+            try:
+                _settle(longer, dict(shifts))
+            except Unfit:
+                continue  # a matrix will do
+            ways = longer
+    return ways
+
+
 def _settle(ways: tuple[Edge, ...], shifts: dict[str, int]) -> None:
     """Raise shifts until every way has its step; they only grow without end round a short cycle."""
     cause: dict[str, Edge] = {}
@@ -71,7 +90,7 @@ def _settle(ways: tuple[Edge, ...], shifts: dict[str, int]) -> None:
     for _ in range(len(shifts) + 1):
         last = None
         for edge in ways:
-            least = shifts.get(edge.source, 0) + 1 - edge.delay
+            least = shifts.get(edge.source, 0) + edge.stages - edge.delay
             if least > shifts[edge.target]:
                 shifts[edge.target], cause[edge.target], last = least, edge, edge
         if last is None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from qspinn.ir import Array, Graph, Shape
 from qspinn.signals import Signal, sent_state, signals
 
+from .lateral import STAGES, Relay
 from .layers import Layer
 from .names import identifiers, is_image, lava_shape, quoted, register_names, to_lava
 from .prestart import late_biases
 from .process import class_name, process_values
 from .stock import Registers
-from .synapses import Kernel, Synapse, way
+from .synapses import Form, Kernel, Synapse, own_form, way
 from .unroll import Sparse
 from .weights import Packed
 from .words import about_time, chain, describe_input, describe_layer, flat, unflat
@@ -136,20 +139,47 @@ class Script:
     # --- synapses ---
 
     def _synapses(self, synapse: Synapse, layer: Layer) -> list[str]:
+        if isinstance(synapse.form, Relay):
+            return self._relay(synapse, synapse.form, layer)
         lines = []
         for i, packed in enumerate(synapse.packed):
             base = self.idents[synapse.name]
             name = base if i == 0 else self._fresh(f"{base}_{i + 1}")
-            lines.append(f"{name} = {self._call(name, synapse, packed)}")
+            if isinstance(synapse.form, Kernel):
+                call = self._conv(name, synapse.form, packed, synapse.message_bits)
+            else:
+                call = self._matrix(name, synapse.form, packed, synapse.lag, synapse.message_bits)
+            lines.append(f"{name} = {call}")
             self._wire(synapse, name, layer)
             self.processes[layer.name].append(name)
         return lines
 
-    def _call(self, name: str, synapse: Synapse, packed: Packed) -> str:
-        form, lag = synapse.form, synapse.lag
-        if isinstance(form, Kernel):
-            return self._conv(name, form, packed, synapse.message_bits)
-        options = _options(packed, synapse.message_bits)
+    def _relay(self, synapse: Synapse, form: Relay, layer: Layer) -> list[str]:
+        """One neuron sends on how many spikes there were; who spiked gets his own share back."""
+        name = self.idents[synapse.name]
+        to, neuron, own = (self._fresh(f"{name}_{word}") for word in ("sum", "relay", "own"))
+        first, second, third = synapse.packed
+        bits, lag = synapse.message_bits, synapse.lag
+        ways = (
+            (to, self._matrix(to, form.parts()[0], first, lag + 1 - STAGES, bits)),
+            (neuron, "GradedVec(shape=(1,), vth=0)"),
+            (name, self._matrix(name, form.parts()[1], second, 0, form.message_bits)),
+            (own, self._matrix(own, own_form(form), third, lag, bits)),
+        )
+        self.used.add("GradedVec")
+        sends = self._flat(synapse)
+        self.wires += [
+            f"{sends}.connect({to}.s_in)", f"{to}.a_out.connect({neuron}.a_in)",
+            f"{neuron}.s_out.connect({name}.s_in)", f"{sends}.connect({own}.s_in)",
+        ]  # fmt: skip
+        for given in (name, own):
+            self._feed(unflat(f"{given}.a_out", layer.neuron.shape), layer)
+        self.processes[layer.name] += [made for made, _ in ways]
+        comment = f"# {name}: a neuron sends on how many spiked; {own} takes out who did himself."
+        return [comment, *(f"{made} = {call}" for made, call in ways)]
+
+    def _matrix(self, name: str, form: Form, packed: Packed, lag: int, bits: int) -> str:
+        options = _options(packed, bits)
         if isinstance(form, Sparse):
             self.params |= {
                 name: packed.mantissa, f"{name}.rows": form.rows, f"{name}.columns": form.columns
@@ -179,19 +209,26 @@ class Script:
 
     def _wire(self, synapse: Synapse, name: str, layer: Layer) -> None:
         source, shape = self.idents[synapse.source], self.known[synapse.source].shape
-        sends = f"{source}.s_out"
         if isinstance(synapse.form, Kernel):
+            sends = f"{source}.s_out"
             if not is_image(shape) or lava_shape(shape)[::-1] != synapse.form.image:
                 sends = f"{flat(sends, shape)}.reshape({synapse.form.image}).transpose([2, 1, 0])"
             gives = f"{name}.a_out"
         else:
-            sends, gives = flat(sends, shape), unflat(f"{name}.a_out", layer.neuron.shape)
-        self.wires += [f"{sends}.connect({name}.s_in)", f"{gives}.connect({self._into(layer)})"]
-        if layer.registers is not None and not layer.proved:
-            self.wires.append(f"{gives}.connect({self.idents[layer.name]}_watch.a_in)")
+            sends, gives = self._flat(synapse), unflat(f"{name}.a_out", layer.neuron.shape)
+        self.wires.append(f"{sends}.connect({name}.s_in)")
+        self._feed(gives, layer)
 
-    def _into(self, layer: Layer) -> str:
-        return f"{self.idents[layer.name]}.a_in"
+    def _flat(self, synapse: Synapse) -> str:
+        """What a synapse's source sends, flat."""
+        return flat(f"{self.idents[synapse.source]}.s_out", self.known[synapse.source].shape)
+
+    def _feed(self, gives: str, layer: Layer) -> None:
+        """Connect a port to a layer's neurons, and to what watches their input."""
+        ident = self.idents[layer.name]
+        self.wires.append(f"{gives}.connect({ident}.a_in)")
+        if layer.registers is not None and not layer.proved:
+            self.wires.append(f"{gives}.connect({ident}_watch.a_in)")
 
     def _line(self, layer: Layer) -> list[str]:
         """The biases of a synaptic current: weights of a line that spikes in every step."""
@@ -209,11 +246,8 @@ class Script:
             if layer.shift == 0:  # no spike could arrive in the first step
                 self.params[f"{name}.first"] = packed.values.reshape(-1)
                 lines.append(f'{name}.a_buff.init = p["{name}.first"]')
-            gives = unflat(f"{name}.a_out", layer.neuron.shape)
-            self.wires += [f"{line}.s_out.connect({name}.s_in)"]
-            self.wires += [f"{gives}.connect({self._into(layer)})"]
-            if not layer.proved:
-                self.wires.append(f"{gives}.connect({ident}_watch.a_in)")
+            self.wires.append(f"{line}.s_out.connect({name}.s_in)")
+            self._feed(unflat(f"{name}.a_out", layer.neuron.shape), layer)
             names.append(name)
         self.processes[layer.name] += names
         return lines
@@ -292,6 +326,8 @@ class Script:
 
     def _output(self) -> dict[str, object]:
         node = self.graph.output
+        if node.labels:
+            self.params["output.labels"] = np.array(node.labels)
         found = way(self.graph, node)
         source = next(layer for layer in self.found if layer.name == found.source.name)
         graded = source.neuron.model.sends == "current"
@@ -302,12 +338,14 @@ class Script:
             else "s",
             "shape": self.known[node.name].shape,
             "delay": found.delay,
+            "readout": node.readout,
+            "potential": register_names(source.neuron.states).get("v", ""),
         }
 
     def _imports(self) -> tuple[str, ...]:
         homes = {
-            "conv": ("Conv",), "dense": ("DelayDense", "Dense"), "lif": ("LIF", "LIFReset"),
-            "sparse": ("DelaySparse", "Sparse"),
+            "conv": ("Conv",), "dense": ("DelayDense", "Dense"), "graded": ("GradedVec",),
+            "lif": ("LIF", "LIFReset"), "sparse": ("DelaySparse", "Sparse"),
         }  # fmt: skip
         lines = [
             f"from lava.proc.{home}.process import {', '.join(n for n in names if n in self.used)}"

@@ -82,6 +82,7 @@ def why_not(node: Neuron) -> str:
         "has a refractory period": rule["refractory"],
         "has a lower clamp": rule["clamp"],
         "sends several spikes a step": rule["max_spikes"] != 1,
+        "has an adaptive threshold": rule["adaptive"],
         _OLD: rule["synapse"] == "old",
     }
     return ", ".join(words for words, on in lacks.items() if on)

@@ -26,9 +26,10 @@ from qspinn.ir import (
 )
 from qspinn.signals import Signal, window
 
+from .lateral import STAGES, Relay, relay, relayable
 from .reasons import Unfit
 from .table import GRADED_BITS, MOST_DELAY
-from .unroll import Sparse, compose, from_dense, unroll, unroll_pool
+from .unroll import Sparse, compose, diagonal, from_dense, unroll, unroll_pool
 from .weights import Packed, pack, parts
 
 _SMALL, _THIN = 4096, 8
@@ -55,8 +56,8 @@ class Kernel:
         return unroll(node, self.weights, self.image)
 
 
-Form = IntArray | Sparse | Kernel
-"""A dense matrix (out, in), a sparse one, or a convolution."""
+Form = IntArray | Sparse | Kernel | Relay
+"""A dense matrix (out, in), a sparse one, a convolution, or lateral weights by way of a neuron."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,8 @@ class Synapse:
         delay: Steps of delay in the graph.
         lag: Steps on the target beyond the one that every synapse takes.
         form: The integers, in units of the target's activation.
-        packed: Mantissas that sum up to ``form``; one Lava process each.
+        packed: Mantissas that sum up to ``form``, one Lava process each; for a relay the synapses
+            to it, from it and one to one.
         message_bits: 0 for spikes, the payload's width for counts and values.
     """
 
@@ -220,7 +222,7 @@ def _clean(kernel: Kernel, pool: SumPool2d, axis: int, size: int) -> bool:
     return before and (last < pooled or pooled * s - p >= size)
 
 
-def _thinned(matrix: Sparse) -> Form:
+def _thinned(matrix: Sparse) -> IntArray | Sparse:
     size = matrix.shape[0] * matrix.shape[1]
     if size <= _SMALL or matrix.values.size * _THIN > size:
         return matrix.dense()
@@ -240,7 +242,10 @@ def synapse(
     lag = found.delay + late - 1
     if lag > MOST_DELAY:
         raise Unfit(f"needs a delay of {lag} steps, synapses have at most {MOST_DELAY}")
-    form = form_of(node, weights, found, known)
+    if lag + 1 >= STAGES and relayable(node, found.between, known):
+        form: Form = relay(weights, known[node.inputs[0]])
+    else:
+        form = form_of(node, weights, found, known)
     if isinstance(form, Kernel) and lag > 0:
         form = _thinned(form.matrix())
     bits = message_bits(known[found.source.name])
@@ -250,8 +255,16 @@ def synapse(
     )  # fmt: skip
 
 
+def own_form(form: Relay) -> IntArray | Sparse:
+    """The synapses one to one beside a relay."""
+    return _thinned(diagonal(form.parts()[-1]))
+
+
 def _packed(form: Form, found: Way) -> tuple[Packed, ...]:
     """One mantissa; overlapping windows add weights up, and only they may take several."""
+    if isinstance(form, Relay):
+        to, back, _ = form.parts()
+        return pack(to), pack(back), pack(integers(own_form(form)))
     values = integers(form)
     pooled = any(isinstance(node, SumPool2d) for node in found.between)
     return parts(values) if pooled else (pack(values),)
@@ -259,7 +272,7 @@ def _packed(form: Form, found: Way) -> tuple[Packed, ...]:
 
 def integers(form: Form) -> IntArray:
     """The weights of a form, as an array."""
-    if isinstance(form, Kernel):
+    if isinstance(form, (Kernel, Relay)):
         return form.weights
     if isinstance(form, Sparse):
         return form.values

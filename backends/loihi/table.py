@@ -52,6 +52,8 @@ CAPABILITIES = Capabilities(
         "common sign.",
         "A neuron's summed input must stay within 16 bits in every step: |a| <= 32767.",
         "Each stage of synapses takes a step; the network runs as a pipeline.",
+        "Lateral weights behind a delay of 2 steps go by way of one neuron that sends on how many "
+        "spiked (graded, Loihi 2); behind 1 step they are a matrix.",
     ),
 )
 

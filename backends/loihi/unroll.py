@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.fixed import IntArray
-from qspinn.ir import Conv1d, Conv2d, Linear, Node, Pair, Scale, Shape, SumPool2d
+from qspinn.ir import Conv1d, Conv2d, Lateral, Linear, Node, Pair, Scale, Shape, SumPool2d
 from qspinn.signals import window
 
+from .lateral import matrix
 from .reasons import Unfit
 
 _MOST_TERMS = 1 << 26
@@ -49,10 +50,15 @@ def unroll(node: Node, weights: IntArray, shape: Shape) -> Sparse:
     if isinstance(node, Linear):
         return from_dense(weights)
     if isinstance(node, Scale):
+        return diagonal(np.broadcast_to(weights, shape).reshape(-1))
+    if isinstance(node, Lateral):
         size = int(np.prod(shape, dtype=np.int64))
-        flat = np.broadcast_to(weights, shape).reshape(-1)
-        (index,) = np.nonzero(flat)
-        return sparse(index, index, flat[index], (size, size))
+        if size * size > _MOST_TERMS:
+            raise Unfit(
+                f"as a matrix it has {size} x {size} synapses, the limit is {_MOST_TERMS}",
+                hint="with a step more of delay before it one neuron stands for it",
+            )
+        return from_dense(matrix(weights, shape))
     if isinstance(node, Conv1d):
         return _conv(
             weights[:, :, None, :], (shape[0], 1, shape[1]), (1, node.stride), (0, node.padding),
@@ -61,6 +67,12 @@ def unroll(node: Node, weights: IntArray, shape: Shape) -> Sparse:
     assert isinstance(node, Conv2d), "the connections"
     image = (shape[0], shape[1], shape[2])
     return _conv(weights, image, node.stride, node.padding, node.dilation, node.groups)
+
+
+def diagonal(values: IntArray) -> Sparse:
+    """A connection from each to itself."""
+    (index,) = np.nonzero(values)
+    return sparse(index, index, values[index], (values.size, values.size))
 
 
 def unroll_pool(node: SumPool2d, shape: Shape) -> Sparse:

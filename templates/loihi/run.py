@@ -1,10 +1,11 @@
 """Run the network in Lava's fixed-point simulator.
 
-    python run.py --input spikes.npy --output out.npy [--trace DIR]
+    python run.py --input spikes.npy --output out.npy [--decide classes.npy] [--trace DIR]
 
 `spikes.npy` holds integers, (samples, steps, *input shape); `out.npy` receives what the network
 sends, (samples, steps, *output shape), each step aligned with the input that caused it. With
---trace, DIR receives every register of every layer after every step, as LAYER.REGISTER.npy.
+--decide, `classes.npy` receives the class of each sample. With --trace, DIR receives every
+register of every layer after every step, as LAYER.REGISTER.npy.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def main():
     )
     parser.add_argument("--input", required=True, help="spikes.npy")
     parser.add_argument("--output", required=True, help="out.npy")
+    parser.add_argument("--decide", metavar="FILE", help="classes.npy")
     parser.add_argument("--trace", metavar="DIR", help="a folder for all registers")
     options = parser.parse_args()
     try:
@@ -77,8 +79,11 @@ def simulate(network, data, options):
     samples, steps = data.shape[:2]
     layer, register = network.OUTPUT["layer"], network.OUTPUT["register"]
     recorded = set(network.LAYERS) if options.trace else {layer}
+    tied = options.decide and network.OUTPUT["readout"] == "first_spike"
+    states = options.trace or register != "s" or tied
     groups = [data.reshape(1, samples * steps, *data.shape[2:])] if network.JOINT else data[:, None]
-    runs = [one_run(network, group[0], recorded, options.trace, steps) for group in groups]
+    runs = [one_run(network, group[0], recorded, states, steps) for group in groups]
+    potential = None
     for name in list(runs[0]):
         shape = tuple(network.LAYERS[name[0]]["shape"])
         values = np.concatenate([run.pop(name) for run in runs])
@@ -87,13 +92,28 @@ def simulate(network, data, options):
             np.save(os.path.join(options.trace, f"{name[0]}.{name[1]}.npy"), values)
         if name == (layer, register):
             out = values
+        if name == (layer, network.OUTPUT["potential"]):
+            potential = values
     delay = network.OUTPUT["delay"]
     late = np.zeros_like(out)
     late[:, delay:] = out[:, : max(steps - delay, 0)]
     np.save(options.output, late.reshape(samples, steps, *network.OUTPUT["shape"]))
+    if options.decide:
+        if potential is None:
+            potential = np.zeros_like(out) if register == "s" else out
+        np.save(options.decide, decided(network, late, potential))
 
 
-def one_run(network, data, recorded, trace, steps):
+def decided(network, sent, potential):
+    """The class of each sample, by the readout of the network."""
+    from readout import classes
+
+    labels = np.load(os.path.join(HERE, "params.npz"), allow_pickle=False).get("output.labels")
+    flat = (*sent.shape[:2], -1)
+    return classes(network.OUTPUT["readout"], sent.reshape(flat), potential.reshape(flat), labels)
+
+
+def one_run(network, data, recorded, states, steps):
     """Run Lava once on (steps, *input shape); return registers by layer and name, aligned."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -110,7 +130,6 @@ def one_run(network, data, recorded, trace, steps):
         processes = network.build(parameters, run)
         for name, layer in network.LAYERS.items():
             if layer["stock"] and name in recorded:
-                states = trace or network.OUTPUT["register"] != "s"
                 recorder = Registers if states else Spikes
                 recorder(lif=processes[name], file=run.file(name), steps=total)
         first = next(iter(processes.values()))
