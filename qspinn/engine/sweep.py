@@ -144,10 +144,11 @@ class _Sweep:
         require_integer(graph)
         known = signals(verify(graph))
         checked(graph.input, known[graph.input.name], self.data)
-        counter = Counter()
+        counter, fans = Counter(), _fans(graph, known) if self.operations else {}
+        counted = _listed if engine == "numba" else _counted
 
         def watch(machine: Machine) -> None:
-            counter.add(*_counted(machine, known, operations=self.operations))
+            counter.add(*counted(machine, known, fans))
 
         summary = watched(graph, self.data, self.threads, engine, self.steps, watch)
         if self.progress:
@@ -277,9 +278,19 @@ def _taken(chunks: Iterator[int], lock: Lock) -> Iterator[int]:
         yield first
 
 
-def _counted(
-    machine: Machine, known: Signals, *, operations: bool
-) -> tuple[dict[str, int], dict[str, int]]:
+def _fans(graph: Graph, known: Signals) -> dict[str, Array]:
+    """The weights that an event on each element adds, by connection."""
+    return {
+        node.name: fan_out(node, known[node.inputs[0]], known[node.name])
+        for node in graph.nodes
+        if isinstance(node, CONNECTIONS)
+    }
+
+
+Fans = Mapping[str, Array]
+
+
+def _counted(machine: Machine, known: Signals, fans: Fans) -> tuple[dict[str, int], dict[str, int]]:
     """Spikes by neuron node and weights added by connection, in the block just run."""
     graph = machine.network.graph
     fired: dict[str, Array] = {}
@@ -291,17 +302,28 @@ def _counted(
             fired[name] = np.count_nonzero(lanes, axis=0)
         return fired[name]
 
-    spikes = {
-        node.name: int(events(node.name).sum())
-        for node in graph.of_type(Neuron)
-        if known[node.name].kind != "current"
-    }
-    if not operations:
-        return spikes, {}
-    added = {
-        node.name: int(fan_out(node, known[x], known[node.name]) @ events(x))
-        for node in graph.nodes
-        if isinstance(node, CONNECTIONS)
-        for x in node.inputs
-    }
+    spikes = {name: int(events(name).sum()) for name in _firing(graph, known)}
+    added = {name: int(fan @ events(graph[name].inputs[0])) for name, fan in fans.items()}
     return spikes, added
+
+
+def _listed(machine: Machine, known: Signals, fans: Fans) -> tuple[dict[str, int], dict[str, int]]:
+    """What `_counted` does, where events are listed."""
+    from qspinn.engine import kernels
+
+    network = machine.network
+    spikes = {}
+    for name in _firing(network.graph, known):
+        lo, hi, _, _ = machine.events(name)
+        spikes[name] = int((hi - lo).sum())
+    added = {}
+    for name, fan in fans.items():
+        source = network.graph[name].inputs[0]
+        order = network.ports[source].order
+        lo, hi, index, _ = machine.events(source)
+        added[name] = int(kernels.reached(lo, hi, index, fan if order is None else fan[order]))
+    return spikes, added
+
+
+def _firing(graph: Graph, known: Signals) -> list[str]:
+    return [node.name for node in graph.of_type(Neuron) if known[node.name].kind != "current"]
