@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,15 +33,10 @@ Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What is trained, and how; everything random follows from `seed`."""
+class Training:
+    """How a network is trained; everything random follows from `seed`."""
 
-    sizes: tuple[int, ...]
-    betas: tuple[float, ...]
-    """One decay per layer."""
     steps: int
-    peak: int
-    """The pixel value that spikes in every step; x spikes with probability x / peak."""
     epochs: int
     batch: int
     rate: float
@@ -51,6 +46,17 @@ class Recipe:
     max_activity: float
     """Mean firing rate of a hidden layer above which training pushes back."""
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe(Training):
+    """A dense network for rate-coded values, and how it is trained."""
+
+    sizes: tuple[int, ...]
+    betas: tuple[float, ...]
+    """One decay per layer."""
+    peak: int
+    """The pixel value that spikes in every step; x spikes with probability x / peak."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,37 +104,62 @@ def fit(
     after_epoch: Callable[[int, float, list[Layer]], None],
 ) -> list[Layer]:
     """Train on `images` (samples x features, 0 to 1); the output is read out by spike count."""
-    generator = _deterministic(recipe.seed)
+    generator = deterministic(recipe.seed)
     used = (images > 0).any(dim=0)
     layers = _initial_layers(recipe, used, generator)
-    optimizer = torch.optim.AdamW(
-        [tensor for layer in layers for tensor in (layer.weight, layer.bias)],
-        lr=recipe.rate,
-        weight_decay=recipe.weight_decay,
+
+    def answer(chosen: Tensor) -> tuple[list[Tensor], Tensor]:
+        batch = images[chosen]
+        if augment is not None:
+            batch = augment(batch, generator) * used
+        return _forward(layers, _encode(batch, recipe.steps, generator)), labels[chosen]
+
+    descend(
+        recipe,
+        len(images),
+        [layer.weight for layer in layers],
+        [layer.bias for layer in layers],
+        answer,
+        generator,
+        lambda epoch, loss: after_epoch(epoch, loss, layers),
     )
-    total = recipe.epochs * -(-len(images) // recipe.batch)
+    return layers
+
+
+def descend(
+    recipe: Training,
+    samples: int,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    answer: Callable[[Tensor], tuple[list[Tensor], Tensor]],
+    generator: torch.Generator,
+    after_epoch: Callable[[int, float], None],
+) -> None:
+    """Every epoch over `samples` samples.
+
+    `answer` gives the spikes of every layer, (steps, batch, ...), and the labels of a batch.
+    """
+    optimizer = torch.optim.AdamW(
+        [*weights, *biases], lr=recipe.rate, weight_decay=recipe.weight_decay
+    )
+    total = recipe.epochs * -(-samples // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=total)
     for epoch in range(recipe.epochs):
         losses = []
-        for chosen in torch.randperm(len(images), generator=generator).split(recipe.batch):
-            batch = images[chosen]
-            if augment is not None:
-                batch = augment(batch, generator) * used
-            outputs = _forward(layers, _encode(batch, recipe.steps, generator))
-            loss = _loss(recipe, outputs, labels[chosen])
+        for chosen in torch.randperm(samples, generator=generator).split(recipe.batch):
+            loss = _loss(recipe, *answer(chosen))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             with torch.no_grad():
-                for layer in layers:
-                    layer.weight.clamp_(-recipe.clip, recipe.clip)
+                for weight in weights:
+                    weight.clamp_(-recipe.clip, recipe.clip)
             losses.append(loss.item())
-        after_epoch(epoch, sum(losses) / len(losses), layers)
-    return layers
+        after_epoch(epoch, sum(losses) / len(losses))
 
 
-def _deterministic(seed: int) -> torch.Generator:
+def deterministic(seed: int) -> torch.Generator:
     """One thread and deterministic kernels; the generator is the only source of randomness."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -151,12 +182,12 @@ def _forward(layers: list[Layer], spikes: Tensor) -> list[Tensor]:
     """The spikes (steps, batch, neurons) of every layer."""
     outputs = []
     for layer in layers:
-        spikes = _lif(torch.nn.functional.linear(spikes, layer.weight, layer.bias), layer.beta)
+        spikes = lif(torch.nn.functional.linear(spikes, layer.weight, layer.bias), layer.beta)
         outputs.append(spikes)
     return outputs
 
 
-def _lif(currents: Tensor, beta: Tensor) -> Tensor:
+def lif(currents: Tensor, beta: Tensor) -> Tensor:
     """The step of the module's docstring; no gradient flows through the reset."""
     v = torch.zeros_like(currents[0])
     spikes = []
@@ -174,7 +205,7 @@ def _encode(images: Tensor, steps: int, generator: torch.Generator) -> Tensor:
     return (drawn < images).to(images.dtype)
 
 
-def _loss(recipe: Recipe, outputs: list[Tensor], labels: Tensor) -> Tensor:
+def _loss(recipe: Training, outputs: list[Tensor], labels: Tensor) -> Tensor:
     """Cross entropy of the output's spike counts, and a price on hidden activity."""
     *hidden, last = outputs
     # A class that leads by a tenth of the steps leads by one logit.
@@ -186,49 +217,69 @@ def _loss(recipe: Recipe, outputs: list[Tensor], labels: Tensor) -> Tensor:
 
 
 def measure(path: Path, recipe: Recipe, images: Images, labels: Labels, *, seed: int) -> Score:
-    """Run the network in the file `path` in float64; ties of the count go to the lowest class."""
+    """Run the network in the file `path` in float64."""
     layers = _read_nir(path)
-    generator = _deterministic(seed)
-    right = 0
-    totals = np.zeros(len(layers))
-    for first in range(0, len(images), 1000):
-        chances = torch.from_numpy(images[first : first + 1000] / recipe.peak)
-        outputs = _forward(layers, _encode(chances, recipe.steps, generator))
+    generator = deterministic(seed)
+    parts = (images[first : first + 1000] for first in range(0, len(images), 1000))
+    chances = (torch.from_numpy(part / recipe.peak) for part in parts)
+    return tally((_forward(layers, _encode(c, recipe.steps, generator)) for c in chances), labels)
+
+
+def tally(runs: Iterable[list[Tensor]], labels: Labels) -> Score:
+    """The score of batches of samples, from the spikes (steps, batch, ...) of their layers.
+
+    Ties of the count go to the lowest class.
+    """
+    right = first = 0
+    total = np.zeros(1)
+    for outputs in runs:
         # numpy's argmax promises the first of equal counts, torch's does not.
         decided = outputs[-1].sum(dim=0).numpy().argmax(axis=1)
-        right += int(np.count_nonzero(decided == labels[first : first + 1000]))
-        totals += [spikes.sum().item() / spikes.shape[2] for spikes in outputs]
-    activity = totals / (len(images) * recipe.steps)
-    return Score(right / len(images), tuple(activity.tolist()))
+        right += int(np.count_nonzero(decided == labels[first : first + len(decided)]))
+        first += len(decided)
+        total = total + [s.sum().item() / s[0, 0].numel() / len(s) for s in outputs]
+    return Score(right / len(labels), tuple((total / len(labels)).tolist()))
 
 
 def write_nir(path: Path, recipe: Recipe, layers: list[Layer]) -> None:
     """Write the network such that a forward Euler step of `DT` is the step trained with."""
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(recipe.sizes[:1])})}
     for number, (layer, beta) in enumerate(zip(layers, recipe.betas, strict=True), start=1):
-        size = np.ones(len(layer.bias))
-        tau = DT / (1 - beta)
         nodes[f"fc{number}"] = nir.Affine(
             weight=layer.weight.detach().numpy(), bias=layer.bias.detach().numpy()
         )
-        nodes[f"lif{number}"] = nir.LIF(
-            tau=tau * size,
-            r=tau / DT * size,
-            v_leak=0 * size,
-            v_threshold=THRESHOLD * size,
-            v_reset=0 * size,
-        )
+        nodes[f"lif{number}"] = neurons((len(layer.bias),), beta, DT)
     nodes["output"] = nir.Output({"output": np.array(recipe.sizes[-1:])})
+    encoding = {"encoder": "rate", "gain": 1 / recipe.peak}
+    write_chain(path, nodes, DT, recipe.steps, encoding)
+
+
+def neurons(shape: tuple[int, ...], beta: float, dt: float) -> nir.LIF:
+    """LIF neurons whose forward Euler step of `dt` is the step trained with."""
+    one = np.ones(shape)
+    tau = dt / (1 - beta)
+    return nir.LIF(
+        tau=tau * one,
+        r=tau / dt * one,
+        v_leak=0 * one,
+        v_threshold=THRESHOLD * one,
+        v_reset=0 * one,
+    )
+
+
+def write_chain(
+    path: Path, nodes: dict[str, nir.NIRNode], dt: float, steps: int, encoding: dict[str, Any]
+) -> None:
+    """Write nodes that follow one another, in the order they have."""
     # NIR has no words for these; qspinn reads them from here.
     meaning = {
-        "dt": DT,
+        "dt": dt,
         "integrator": "euler",
         "reset": "zero",
         "reset_timing": "at_spike",
         "comparison": ">",
-        "T": recipe.steps,
-        "encoder": "rate",
-        "gain": 1 / recipe.peak,
+        "T": steps,
+        **encoding,
         "readout": "count",
     }
     graph = nir.NIRGraph(

@@ -127,7 +127,8 @@ def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
         if node.fmt is None:
             return np.asarray(data, np.float64)
         return to_int(np.asarray(data, np.float64), node.fmt, overflow=Overflow.SATURATE)
-    if data.size and (data.min() < 0 or data.max() > node.high or (data % 1 != 0).any()):
+    broken = data.dtype.kind == "f" and bool((data % 1 != 0).any())
+    if data.size and (broken or data.min() < 0 or data.max() > node.high):
         raise FrontendError(
             f"the data run from {data.min()} to {data.max()}, the input takes 0 to {node.high}",
             at=node.name,

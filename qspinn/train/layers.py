@@ -239,7 +239,7 @@ _ROUNDED = 1 << 11
 
 @contextmanager
 def _plain_algorithms() -> Iterator[None]:
-    """Without NNPACK, whose Winograd tiles are the coarsest, and the same algorithm in every run."""
+    """Without NNPACK, whose Winograd tiles are the coarsest; the same algorithm in every run."""
     with (
         torch.backends.nnpack.flags(enabled=False),
         torch.backends.cudnn.flags(

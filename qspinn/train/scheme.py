@@ -14,14 +14,18 @@ from qspinn.encode import from_options
 from qspinn.engine.printed import cache_folder
 from qspinn.errors import FrontendError, PlanError
 from qspinn.explore.schemes import Lessons
-from qspinn.ir import Graph
+from qspinn.ir import VOTE, Graph
 from qspinn.plan import Plan, parse
+from qspinn.stdp import Recipe as Spiking
+from qspinn.stdp import learn
 from qspinn.train.fitting import fit, require_torch
 from qspinn.train.recipe import Recipe
 
 _VERSION = 1
 """Another one where the same arguments would train another network."""
 _GRAPH, _PLAN = ".qspinn", ".plan"
+_AGAIN = 0.02
+"""How fast a network that has learned learns on: a third of what a new one does."""
 
 
 @dataclass(eq=False)
@@ -33,12 +37,12 @@ class InTraining:
 
     Attributes:
         dataset: The samples to train on, all of them.
-        recipe: How.
+        recipe: How: by gradients, or by spike timing.
         folder: Where trained networks are kept; None: nowhere.
     """
 
     dataset: Dataset
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe | Spiking = field(default_factory=Recipe)
     folder: Path | None = None
     name: str = "itq"
 
@@ -55,16 +59,24 @@ class InTraining:
         return self._made[key]
 
     def _fresh(self, key: str, graph: Graph, plan: Plan) -> tuple[Graph, Plan]:
-        encoder = from_options(plan.options)
-        trained = fit(graph, plan, self.dataset, encoder, self.recipe)
+        made, fitted = self._trained(graph, plan)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / (key + _PLAN)
             aside = path.with_name(path.name + ".part")
-            aside.write_text(trained.plan.text(), encoding="utf-8")
+            aside.write_text(fitted.text(), encoding="utf-8")
             aside.replace(path)
-            storage.save(trained.graph, self.folder / (key + _GRAPH))  # last: it completes the pair
-        return trained.graph, trained.plan
+            storage.save(made, self.folder / (key + _GRAPH))  # last: it completes the pair
+        return made, fitted
+
+    def _trained(self, graph: Graph, plan: Plan) -> tuple[Graph, Plan]:
+        encoder = from_options(plan.options)
+        if isinstance(self.recipe, Recipe):
+            trained = fit(graph, plan, self.dataset, encoder, self.recipe)
+            return trained.graph, trained.plan
+        learned = learn(self.dataset, encoder, self.recipe, graph=graph, plan=plan)
+        assert learned.plan is not None, "it learned for a plan"
+        return learned.graph, learned.plan
 
     def _kept(self, key: str) -> tuple[Graph, Plan] | None:
         """What an earlier process trained; what cannot be read is trained anew."""
@@ -80,12 +92,17 @@ class InTraining:
 def itq(lessons: Lessons) -> InTraining:
     """The scheme ``itq`` by the default recipe; the cache folder keeps what it trains.
 
+    Neurons that vote learn by spike timing, as they did before; others by gradients.
+
     Raises:
-        ToolchainError: torch is not installed.
+        ToolchainError: torch is not installed, and it takes gradients.
     """
+    folder = cache_folder() / "itq"
+    if lessons.graph is not None and lessons.graph.output.readout == VOTE:
+        return InTraining(lessons.dataset, Spiking(seed=lessons.seed, rate=_AGAIN), folder)
     recipe = Recipe(seed=lessons.seed)
     require_torch(recipe.device)
-    return InTraining(lessons.dataset, recipe, cache_folder() / "itq")
+    return InTraining(lessons.dataset, recipe, folder)
 
 
 def digest_of(dataset: Dataset) -> str:
