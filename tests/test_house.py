@@ -58,6 +58,7 @@ LEVELS = {
     "render": 3,
     "frontends": 3,
     "datasets": 3,
+    "stdp": 3,
     "output": 3,
     #
     "pipeline": 4,

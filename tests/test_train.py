@@ -327,15 +327,15 @@ def test_training_helps() -> None:
     assert trained.epochs[-1].loss < trained.epochs[0].loss
 
 
-@pytest.mark.parametrize("seed", [*range(6), 7, 10, 16, 28, 43, 44])
+@pytest.mark.parametrize("seed", [*range(6), 7, 10, 16, 28, 44, 326])
 def test_random_networks_run_exactly(seed: int) -> None:
     import torch
 
     from qspinn.train.network import Network
 
     graph, data = random_network(seed)
-    if seed == 43:
-        with pytest.raises(QspinnError, match="may need 54 bits"):
+    if seed == 326:
+        with pytest.raises(QspinnError, match="may need 56 bits"):
             Network(graph)
         return
     network = Network(graph)

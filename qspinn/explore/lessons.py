@@ -49,7 +49,7 @@ def lessons(path: Path, job: Job, seed: int = 0) -> Lessons:
             at=str(path),
             hint="train on other samples than those that candidates are judged on",
         )
-    return Lessons(found, seed)
+    return Lessons(found, seed, job.graph)
 
 
 def require_labels(graph: Graph, labels: Array, name: str) -> None:

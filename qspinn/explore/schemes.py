@@ -50,10 +50,12 @@ class Lessons:
     Attributes:
         dataset: Labelled samples, none of which candidates are judged on.
         seed: Of every draw.
+        graph: The canonical float graph that candidates are made of, where it is known.
     """
 
     dataset: Dataset
     seed: int = 0
+    graph: Graph | None = None
 
 
 def schemes(names: tuple[str, ...], lessons: Lessons | None = None) -> dict[str, Scheme]:
