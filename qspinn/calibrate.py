@@ -20,6 +20,7 @@ class Calibration:
 
     Attributes:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
+        highs: The largest value stored there, or 0.
         currents: The largest magnitude of the summed input of each neuron node.
         input_range: The smallest and the largest value that entered.
         rates: Events per step and element of what each connection read.
@@ -32,6 +33,7 @@ class Calibration:
     """
 
     peaks: Mapping[str, float] = field(default_factory=dict)
+    highs: Mapping[str, float] = field(default_factory=dict)
     currents: Mapping[str, float] = field(default_factory=dict)
     input_range: tuple[float, float] = (0.0, 1.0)
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -57,6 +59,7 @@ def observe(
         progress: Told how many samples are done.
     """
     peaks: dict[str, float] = {}
+    highs: dict[str, float] = {}
     seen: dict[str, list[Array]] = {}
     connections = {node.name for node in graph.nodes if isinstance(node, CONNECTIONS)}
     every = max(1, data.shape[0] * data.shape[1] // max(keep, 1))
@@ -70,6 +73,7 @@ def observe(
             seen.setdefault(path, []).append(rows[(-offset) % every :: every].copy())
         else:
             peaks[path] = max(peaks.get(path, 0.0), float(np.abs(values).max()))
+            highs[path] = max(highs.get(path, 0.0), float(values.max()))
 
     for first in range(0, len(data), _BATCH):
         run(graph, data[first : first + _BATCH], watch=watch, record=False)
@@ -80,6 +84,7 @@ def observe(
     inputs = {name: np.concatenate(rows) for name, rows in seen.items()}
     return Calibration(
         peaks={k: v for k, v in peaks.items() if k not in neurons},
+        highs={k: steady(v) for k, v in highs.items() if k not in neurons},
         currents={name: peaks[name] for name in neurons},
         input_range=(float(data.min(initial=0.0)), float(data.max(initial=0.0))),
         rates={name: float((x != 0).mean()) for name, x in inputs.items()},

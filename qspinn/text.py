@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from qspinn.ir import Array, Graph, Neuron, Node, Param, State
+from qspinn.ir import Array, Graph, Neuron, Node, Output, Param, State
 
 _QUIET = ("name", "inputs", "origin", "values", "states", "model", "shape")
 
@@ -28,10 +28,12 @@ def _node(node: Node, shift: int) -> list[str]:
     options = [
         f"{f.name}={_plain(getattr(node, f.name))}"
         for f in fields(node)
-        if f.name not in _QUIET
+        if f.name not in (*_QUIET, "labels")
         and not isinstance(getattr(node, f.name), Param)
         and getattr(node, f.name) is not None
     ]
+    if isinstance(node, Output) and node.labels:
+        options.append(f"labels={_values(np.array(node.labels))}")
     shape = getattr(node, "shape", None)
     if shape is not None:
         options.insert(0, f"shape={_plain(shape)}")

@@ -369,7 +369,7 @@ def test_inhibition_far_beyond_16_bits_is_planned(delay: int, rng: Rng) -> None:
     assert not weights.signed
     assert weights.frac == 0, "whole numbers of what the membrane receives"
     largest = round(float(graph["fc"].params()["weight"].values.max() * plan.scales["exc"]))
-    note = f"at most {largest}: the 16 bits of the summed input leave no more"
+    note = f"at most {largest}: the summed input of 16 bits leaves no more"
     assert plan.entries["fc.weight"].note == note
     real, ours = (interp.run(g, data).outputs["out"] for g in (graph, legal))
     assert abs(int(real.sum()) - int(ours.sum())) < 0.1 * real.sum()

@@ -34,7 +34,7 @@ exc.v_min      u8f-2   nearest_even  saturate
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mnist(data: Path) -> Dataset:
     """The training images, then the test images."""
     with np.load(data / "mnist.npz") as file:

@@ -30,7 +30,14 @@ from qspinn.planning import (
 )
 from qspinn.signals import signals
 
-from .table import ACTIVATION, DECAY, INPUT_SHIFT, MANTISSA, MOST_BIAS_EXPONENT
+from .table import (
+    ACTIVATION,
+    DECAY,
+    INPUT_SHIFT,
+    MANTISSA,
+    MOST_BIAS_EXPONENT,
+    WEIGHT_EXPONENTS,
+)
 
 CURRENT = QFormat(24, 6, True, -(2**23) + 1, 2**23)
 MEMBRANE = QFormat(24, 6, True, -(2**23) + 1, 2**23 - 1)
@@ -65,7 +72,7 @@ def node_plan(
     scale, assumed = _scale(graph, node, calibration, given, choices)
     entries: dict[str, Entry] = {}
     for connection in connections_of(graph, node):
-        _connection(connection, node, scale, calibration, choices, entries)
+        _connection(graph, connection, node, scale, calibration, choices, entries)
     _neurons(node, scale, choices, entries)
     options = {f"assume.{node.path}": str(assumed)} if assumed else {}
     return Plan(entries, {node.path: scale}, options)
@@ -118,7 +125,9 @@ def _scale(
 
 
 def _most(graph: Graph, node: Neuron, calibration: Calibration) -> float:
-    """The largest scale whose threshold and membrane biases fit their mantissas."""
+    """The largest scale whose weights, threshold and membrane biases fit mantissa and exponent."""
+    heaviest = max(float(np.abs(weight(c)).max()) for c in connections_of(graph, node))
+    heavy = top_of(WEIGHT) * WEIGHT.unit * 2.0**WEIGHT_EXPONENTS.hi
     held = threshold_held(node, calibration)
     biases = [node.values["bias"]] if "bias" in node.values else []
     if "u" not in node.states:
@@ -127,7 +136,9 @@ def _most(graph: Graph, node: Neuron, calibration: Calibration) -> float:
     largest = sum(float(np.abs(bias.values).max()) for bias in biases)
     limit = MANTISSA * 2.0**MOST_BIAS_EXPONENT * MEMBRANE.unit
     return min(
-        THRESHOLD.range.hi / held if held else np.inf, limit / largest if largest else np.inf
+        heavy / heaviest if heaviest else np.inf,
+        THRESHOLD.range.hi / held if held else np.inf,
+        limit / largest if largest else np.inf,
     )
 
 
@@ -151,6 +162,14 @@ def _share(most: float, places: int) -> float:
     """
     halvings = int(np.ceil(-np.log2(most)))
     return 2.0**-halvings if places > _GIVEN_UP and halvings <= places else most
+
+
+def _binds(graph: Graph, node: Neuron) -> str:
+    """What keeps weights on whole units of the summed input; empty: nothing does."""
+    if _stock(node):
+        return "the summed input of 16 bits"
+    lateral = any(isinstance(c, Lateral) for c in connections_of(graph, node))
+    return f"inhibition up to the exponent {WEIGHT_EXPONENTS.hi}" if lateral else ""
 
 
 def _stock(node: Neuron) -> bool:
@@ -182,6 +201,7 @@ def _activation(graph: Graph, node: Neuron, factor: FloatArray, calibration: Cal
 
 
 def _connection(
+    graph: Graph,
     connection: Node,
     node: Neuron,
     factor: FloatArray,
@@ -192,10 +212,11 @@ def _connection(
     for name, param in connection.params().items():
         path = path_of(connection, name)
         fmt, note = fitted(connection, factor, _weights(connection, choices), calibration), ""
-        if name != "bias" and _stock(node) and fmt.frac > UNIT:
+        binds = _binds(graph, node)
+        if name != "bias" and binds and fmt.frac > UNIT:
             largest = float(np.abs(param.values).max() * factor.max())
             fmt = replace(fmt, frac=UNIT)
-            note = f"at most {largest:.0f}: the 16 bits of the summed input leave no more"
+            note = f"at most {largest:.0f}: {binds} leaves no more"
         if name == "bias" and "u" not in node.states:
             fmt = _bias(param.values, factor)
         elif name == "bias":

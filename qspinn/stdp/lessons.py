@@ -35,20 +35,18 @@ class Learner:
     def __init__(self, graph: Graph, plan: Plan | None, recipe: Recipe) -> None:
         found = parts(graph)
         self.shape, self.recipe = found.source.shape, recipe
-        low, high = found.linear.weight.values.min(), found.linear.weight.values.max()
+        weight = found.linear.weight.values
+        low, high = weight.min(), weight.max()
         if low < 0 or high <= 0:
             raise FrontendError(
                 f"weights from {low:.6g} to {high:.6g}: STDP learns weights of which some are "
                 "positive and none negative",
                 at=found.linear.name,
             )
-        self.length = float(np.sqrt((found.linear.weight.values**2).sum(1)).mean())
+        self.length = float(np.sqrt((weight**2).sum(1)).mean())
         self.top = recipe.bound * self.length
-        if not found.linear.weight.values.shape[1] == int(np.prod(self.shape)):
-            raise FrontendError("reads not all of the input", at=found.linear.name)
-        self.grid = grid_for(self.length, found.linear.weight.values.shape[1])
-        snapped = np.rint(found.linear.weight.values * self.grid) / self.grid
-        self.weight = snapped.astype(np.float32)
+        self.grid = grid_for(self.length, weight.shape[1])
+        self.weight = (np.rint(weight * self.grid) / self.grid).astype(np.float32)
         size = len(self.weight)
         threshold = found.neuron.values["threshold"].values
         self.threshold = np.array(

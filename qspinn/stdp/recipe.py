@@ -15,7 +15,8 @@ class Recipe:
 
     The network's own numbers (``neurons`` to ``length``) are those of a new network; one that
     learns on keeps its own. All others hold for any network: ``step`` counts in its largest
-    possible weight, which is 1 in a new one.
+    possible weight, which is 1 in a new one. Chosen on held-out images of MNIST, shown as 75 steps
+    of spikes with a probability of up to 1/3.
 
     Attributes:
         neurons: How many compete.
