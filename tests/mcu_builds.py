@@ -65,6 +65,7 @@ def lif(
         "threshold": param(threshold, "s16f4"), "decay": param(3686, "u13f12"),
         "current_decay": param(3000, "u13f12"), "v_reset": param(-8, "s16f4"),
         "refractory": param(2, "u2f0"), "bias": param(3, "s16f4"), "v_min": param(-999, "s16f4"),
+        "adaptation_decay": param(4000, "u13f12"), "adaptation_step": param(5, "s16f4"),
     }  # fmt: skip
     kinds = {"fired": state("u1f0"), "wait": state("u2f0")}
     return Neuron(
@@ -178,7 +179,7 @@ def agrees(graph: Graph, data: Array, executor: str) -> None:
     want = interp.run(graph, data)
     mismatch = compare(want, trace(network, found))
     assert mismatch is None, str(mismatch)
-    decisions = predict(graph.output.readout, summarize(graph, want))
+    decisions = predict(graph.output, summarize(graph, want))
     assert np.array_equal(found.winners, decisions)
 
 

@@ -90,7 +90,7 @@ def test_a_file_and_a_text_name_the_format(form: str, tmp_path: Path) -> None:
     assert (": b1f" if form == "binary" else "[-1,1]") in text(graph)
 
 
-def test_two_bits_a_weight_in_firmware() -> None:
+def test_one_bit_a_weight_in_firmware() -> None:
     rng = np.random.default_rng(2)
     graph = random_network(20)[0]
     first = next(n for n in graph.nodes if isinstance(n, Linear))
@@ -100,7 +100,7 @@ def test_two_bits_a_weight_in_firmware() -> None:
         graph.map(lambda n: whole if n is first else n), BACKEND.devices[BACKEND.default_device]
     ).lines
     held = next(line.bytes for line in lines if line.owner == f"{first.path}.weight")
-    assert held <= ins * -(-outs // 4) + 8
+    assert held <= ins * -(-outs // 8) + 8
 
 
 def test_only_weights_are_binary() -> None:

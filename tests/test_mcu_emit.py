@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qspinn.backends.mcu import BACKEND
+from qspinn.backends.mcu.emit import _LANES as LANES
 from qspinn.backends.mcu.emit import _NEEDS as NEEDS
 from qspinn.backends.mcu.names import identifier, prefix_of, quoted
 from qspinn.backends.mcu.toolchain import CORES
@@ -29,11 +30,12 @@ from mcu_builds import (
     write,
     zig_object,
 )
+from mcu_nets import camera, excitatory, few_votes
 from networks import random_network
 from qspinn.ir import Graph
 from test_mcu_run import RARE
 
-ALL = {"mlp": mlp, "recurrent": recurrent, "conv": convolutional, **RARE}
+ALL = {"mlp": mlp, "recurrent": recurrent, "conv": convolutional, "camera": camera, **RARE}
 COMPILERS = {
     "gcc": ("gcc", "-std=c99"),
     "g++": ("g++", "-std=c++17"),
@@ -201,7 +203,7 @@ def test_every_arithmetic_function_is_tried() -> None:
     """By the networks that executors run and compilers see here or in test_mcu_run.py."""
     graphs = [make() for make in ALL.values()] + [random_network(s)[0] for s in range(900, 908)]
     text = b"".join(b"".join(dict(files_of(g)).values()) for g in graphs).decode()
-    known = {*NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64"}
+    known = {*NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64", *LANES}
     called = {name for name in known if re.search(rf"_{name}\(", text)}
     assert known - called <= {"divide"}, "test_an_image_beyond_32_bit_reciprocals has that one"
 
@@ -298,6 +300,7 @@ CALLER = r"""
 #include <string.h>
 #define {M}_IMPLEMENTATION
 #include "{p}.h"
+{more}
 static {p}_state_t s, before;
 static int refused({p}_status_t status, {p}_status_t wanted)
 {{
@@ -310,9 +313,9 @@ int main(void)
 """
 
 
-def checks(folder: Path, graph: Graph, body: str) -> None:
+def checks(folder: Path, graph: Graph, body: str, more: str = "") -> None:
     network = write(folder, graph)
-    text = CALLER.format(p=network.prefix, M=network.macro, body=body)
+    text = CALLER.format(p=network.prefix, M=network.macro, body=body, more=more)
     (folder / "caller.c").write_text(text)
     command = ("gcc", "-std=c99", "-fsanitize=address,undefined", "-o", "caller")
     compiles(folder, *command, *WARNINGS, "caller.c")
@@ -351,6 +354,36 @@ def test_values_are_checked(tmp_path: Path) -> None:
     return refused(delayed_step(&s, events, NULL, 2u), DELAYED_ERROR_NULL) ? 0 : 3;
     """
     checks(tmp_path, RARE["delayed"](), body)
+
+
+@pytest.mark.needs("gcc")
+def test_the_interface_of_a_vote(tmp_path: Path) -> None:
+    """Decisions and scores are of classes, outputs of neurons; a class of one beats one of two."""
+    body = """
+    if (FEW_NUM_OUTPUTS != 2u || FEW_NUM_VOTERS != 3u) return 1;
+    few_reset(&s);
+    s.score[0] = 3u;
+    s.score[1] = 3u;
+    if (few_winner(&s) != 0u) return 2;
+    s.score[1] = 4u;
+    if (few_winner(&s) != 1u || few_score(&s, 1u) != 4u || few_score(&s, 2u) != 0u) return 3;
+    s.exc_spikes[0] = 7u;
+    if (few_output(&s, 2u) != 1 || few_output(&s, 3u) != 0) return 4;
+    uneven_reset(&u);
+    u.score[0] = 65535u * 2u;
+    u.score[1] = 65535u;
+    if (uneven_winner(&u) != 0u) return 5;
+    u.score[0]--;
+    if (uneven_winner(&u) != 1u) return 6;
+    before = s;
+    return refused(few_step(&s, NULL, 1u), FEW_ERROR_NULL) ? 0 : 7;
+    """
+    write(tmp_path, excitatory("uneven", 4, (0, 1, 0, -1)))
+    checks(tmp_path, few_votes(), body, '#include "uneven.c"\nstatic uneven_state_t u;')
+    header = (tmp_path / "uneven.h").read_text()
+    assert "right for fewer than 65536 steps" in header
+    assert "30 spiking inputs, 4 neurons that vote for 2 classes" in header
+    assert "steps since reset." not in (tmp_path / "few.h").read_text()
 
 
 @pytest.mark.needs("gcc")

@@ -22,6 +22,7 @@ from mcu_builds import (
     convolutional,
     deaf,
     dense,
+    elf_of,
     events,
     files_of,
     lif,
@@ -32,6 +33,7 @@ from mcu_builds import (
     write,
     zig_object,
 )
+from mcu_nets import camera, few_bits, votes
 from networks import random_network
 from qspinn.ir import Graph, Input
 from qspinn.memory import Device, Footprint, excesses
@@ -62,11 +64,20 @@ USUAL: Mapping[str, Callable[[], Graph]] = {
     "recurrent": recurrent,
     "conv": convolutional,
     "wide conv": lambda: convolutional("wide", 16, 16),
+    "camera": camera,
+    "votes": votes,
+    "few bits": few_bits,
 }
 
 
 def on(core: str) -> Device:
     return next(d for d in BACKEND.devices.values() if d.core == core)
+
+
+def objects(path: Path) -> set[str]:
+    """The tables and variables in an object."""
+    symbols = elf_of(path).get_section_by_name(".symtab").iter_symbols()
+    return {s.name for s in symbols if s["st_info"]["type"] == "STT_OBJECT"}
 
 
 def footprint_of(graph: Graph, core: str) -> Footprint:
@@ -113,15 +124,19 @@ def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
 def test_random_networks(core: str, tmp_path: Path) -> None:
     """Constants to the byte; of code, even with invented models, most networks within 5 %."""
-    errors = []
+    errors, dropped = [], 0
     for seed in range(700, 730):
         graph, _ = random_network(seed)
         network, predicted = write(tmp_path, graph), footprint_of(graph, core)
-        real = sections(zig_object(tmp_path, CORES[core], network.prefix))
-        # A table no larger than a register may become code.
-        tiny = sum(table.bytes for table in network.tables if table.bytes <= 4)
-        assert 0 <= flash_data(predicted) - real["rodata"] <= tiny, f"network {seed}"
+        made = zig_object(tmp_path, CORES[core], network.prefix)
+        real, kept = sections(made), objects(made)
+        # A table no larger than a register may become code, and an invented model may read one
+        # without a need.
+        gone = [table.bytes for table in network.tables if table.name not in kept]
+        assert flash_data(predicted) - real["rodata"] == sum(gone), f"network {seed}"
+        dropped += sum(size > 4 for size in gone)
         errors.append(abs(predicted.of("code") / real["text"] - 1))
+    assert dropped <= 2
     assert np.median(errors) < 0.05
     assert max(errors) < 0.35
 
@@ -164,7 +179,10 @@ def test_the_stack_of_gcc_stays_within_the_bound(tmp_path: Path) -> None:
         rows = (tmp_path / f"{prefix}.su").read_text().splitlines()
         frames = {row.split("\t")[0].split(":")[-1]: int(row.split("\t")[1]) for row in rows}
         step = frames.pop(f"{prefix}_step")
-        assert step + max(frames.values()) <= footprint_of(graph, "cortex-m4").of("stack")
+        # What updates a layer in bands stands between a step and its stages.
+        between = max((frames.pop(n) for n in list(frames) if "_bands_" in n), default=0)
+        deepest = step + between + max(frames.values())
+        assert deepest <= footprint_of(graph, "cortex-m4").of("stack")
 
 
 @pytest.mark.needs("gcc")
@@ -195,7 +213,7 @@ def test_lines_name_what_they_are() -> None:
     assert named["constants", "fc3.bias"] == 12
     assert named["state", "lif1.u"] == named["state", "lif1.v"] == 60
     assert named["input buffer", ""] == 40
-    assert named["state", "sums"] == 60
+    assert named["state", "sums"] == 30 + 2 * 11, "fc1's fit a byte, those of the last layer do not"
     assert {line.region for line in lines} == {"ram", "flash"}
 
 

@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.build import build
+from qspinn.backends.mcu.kept import worth_dropping
 from qspinn.backends.mcu.kernels import Row, quotient
 from qspinn.backends.mcu.layout import (
     CType,
+    Lane,
     Member,
     Rows,
     Struct,
     holding,
     index_type,
+    lane_for,
     pack,
     rows_for,
 )
@@ -61,11 +64,13 @@ def test_quotients_need_no_division_of_usual_images() -> None:
 # --- packing ---
 
 
-@given(st.integers(0, 2**32), st.sampled_from((2, 4, 8, 16, 32)), st.booleans())
+@given(st.integers(0, 2**32), st.sampled_from((1, 2, 3, 4, 8, 16, 32)), st.booleans())
 def test_packed_weights_come_back(seed: int, bits: int, signed: bool) -> None:
     rng = np.random.default_rng(seed)
     low = -(1 << (bits - 1)) if signed else 0
-    values = rng.integers(low, low + (1 << bits), (rng.integers(1, 6), rng.integers(1, 12)))
+    values = rng.integers(low, low + (1 << bits), (rng.integers(1, 6), rng.integers(1, 21)))
+    if bits == 1 and signed:
+        values = 2 * values + 1
     rows = Rows(bits, signed, values.shape[1])
     stored = pack(values, rows).reshape(len(values), rows.stride)
     if bits >= 8:
@@ -73,16 +78,21 @@ def test_packed_weights_come_back(seed: int, bits: int, signed: bool) -> None:
         return
     row = Row(bits, signed, CType(16, signed=True), scaled=False)
     for i, j in np.ndindex(values.shape):
+        group = stored[i, row.group * (j // row.lanes) :][: row.group]
+        packed = sum(int(byte) << (8 * n) for n, byte in enumerate(group))
         code = row.weight(j % row.lanes).replace("(int32_t)", "").replace("u", "")
-        assert eval(code, {"pack": int(stored[i, j // row.lanes])}) == values[i, j]
+        assert eval(code, {"pack": packed}) == values[i, j]
     assert stored.min() >= 0
     assert stored.max() <= 255
+    assert rows.stride == -(-bits * values.shape[1] // 8)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "count", "rows"),
     [
-        (-2, 1, 8, Rows(2, True, 8)), (0, 3, 8, Rows(2, False, 8)), (-3, 3, 8, Rows(4, True, 8)),
+        (-2, 1, 8, Rows(2, True, 8)), (0, 3, 8, Rows(2, False, 8)), (-3, 3, 8, Rows(3, True, 8)),
+        (0, 7, 8, Rows(3, False, 8)), (-5, 5, 8, Rows(4, True, 8)), (0, 1, 8, Rows(1, False, 8)),
+        (-1, 1, 8, Rows(1, True, 8)), (-1, 0, 8, Rows(2, True, 8)), (-4, 3, 2, Rows(4, True, 2)),
         (-8, 8, 8, Rows(8, True, 8)), (0, 200, 8, Rows(8, False, 8)),
         (-1, 200, 8, Rows(16, True, 8)),
         (-8, 7, 1, Rows(8, True, 1)), (0, 70_000, 4, Rows(32, True, 4)),
@@ -93,6 +103,52 @@ def test_the_narrowest_packing(low: int, high: int, count: int, rows: Rows) -> N
     values = np.full((6, count), low)
     values[0, 0] = high
     assert rows_for(values) == rows
+
+
+def test_binary_weights_have_no_zeros() -> None:
+    rows = np.where(np.random.default_rng(0).random((5, 9)) < 0.5, -1, 1)
+    assert rows_for(rows) == Rows(1, True, 9)
+    rows[1, 1] = 0
+    assert rows_for(rows) == Rows(2, True, 9)
+
+
+def test_rows_of_zeros_are_worth_dropping_for_what_is_left() -> None:
+    """Without them the others take one bit instead of two."""
+    values = np.where(np.random.default_rng(1).random((96, 40)) < 0.5, -1, 1)
+    values[::24] = 0
+    kept = worth_dropping(values)
+    assert kept is not None
+    assert rows_for(values[kept]) == Rows(1, True, 40)
+    values[1, 0] = 3
+    assert worth_dropping(values) is None, "four rows of 15 bytes are less than what finds the rest"
+
+
+# --- narrow states ---
+
+
+@given(st.integers(0, 2**32), st.sampled_from(("u1", "u2", "s2", "u4", "s4")))
+def test_narrow_states_come_back(seed: int, name: str) -> None:
+    rng = np.random.default_rng(seed)
+    lane = Lane(int(name[1]), name[0] == "s")
+    low = -(1 << (lane.bits - 1)) if lane.signed else 0
+    values = rng.integers(low, low + (1 << lane.bits), (3, rng.integers(1, 20)))
+    stored = np.zeros((3, -(-values.shape[1] // lane.per_byte)), np.uint8)
+    for i, j in np.ndindex(values.shape):
+        code = int(values[i, j]) & ((1 << lane.bits) - 1)
+        stored[i, j // lane.per_byte] |= code << (j % lane.per_byte * lane.bits)
+    assert np.array_equal(lane.unpacked(stored, values.shape[1]), values)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "name"),
+    [
+        (0, 1, "u1"), (-1, 0, "s2"), (0, 2, "u2"), (-2, 1, "s2"), (-3, 3, "s4"), (0, 7, "u4"),
+        (-8, 7, "s4"), (0, 15, "u4"), (-8, 8, ""), (0, 16, ""),
+    ],
+)  # fmt: skip
+def test_the_narrowest_lane(low: int, high: int, name: str) -> None:
+    lane = lane_for(Interval(low, high))
+    assert (lane.name if lane else "") == name
 
 
 # --- layout ---

@@ -28,6 +28,7 @@ from mcu_builds import (
     state,
     write,
 )
+from mcu_nets import NETS
 from networks import random_network
 from qspinn.errors import BackendError, LegalizeError, ToolchainError
 from qspinn.fixed import Overflow, Rounding
@@ -239,6 +240,7 @@ def deaf_to_values() -> Graph:
 
 
 RARE = {
+    **NETS,
     "deaf": deaf_to_values,
     "narrow": narrow,
     "rounded": rounded,
@@ -275,6 +277,20 @@ def test_an_image_beyond_32_bit_reciprocals() -> None:
     assert b"large_divide" in emitted(graph).files["large_impl.h"]
     data = (rng.random((1, 3, 3, 301, 257)) < 0.001).astype(np.int64)
     agrees(graph, data, "sanitize")
+
+
+@pytest.mark.needs("gcc")
+def test_a_convolution_that_sees_padding_alone() -> None:
+    """Its weights are never read: they are not stored, but its bias counts."""
+    weight, bias = param([[[[3]]], [[[-2]]]], "s4f0"), param([20, -4], "s8f4")
+    conv = Conv2d(
+        name="conv", inputs=("x",), weight=weight, bias=bias, stride=(2, 2), padding=(1, 1)
+    )
+    graph = chain(
+        "blind", Input(name="x", shape=(1, 1, 1)), conv, lif("lif", "conv", (2, 2, 2), 30)
+    )
+    assert b"blind_conv_weight" not in emitted(graph).files["blind_data.h"]
+    agrees(graph, np.ones((1, 9, 1, 1, 1), np.int64), "sanitize")
 
 
 # --- refusals ---

@@ -9,6 +9,7 @@ from functools import lru_cache
 from qspinn.fixed import Interval
 from qspinn.ir import (
     CONNECTIONS,
+    VOTE,
     Delay,
     Graph,
     Input,
@@ -24,14 +25,16 @@ from qspinn.printer import c_type
 from qspinn.readout import output_neuron
 from qspinn.signals import Signal
 
-from .connections import Connection, bias_of, connection, pool, uniform_weight
+from .connections import Connection, adds, bias_of, connection, pool
 from .kernels import Kernel, RowKernel
-from .layout import CType, Member, Struct, computing, holding, index_type
+from .layout import Bands, CType, Member, Struct, computing, holding, index_type
 from .names import prefix_of, quoted
-from .network import Drive, Edge, Network, Port, Read, Start, Turn, Update
+from .network import Drive, Edge, Gather, Network, Port, Read, Start, Turn, Update
 from .neuron import update
 from .parts import WORD, Parts
+from .readouts import score, vote_of
 from .simplify import simplified
+from .sums import sums
 from .view import ZERO, View, sum_type
 
 _KEPT = "what it sent in this step"
@@ -56,7 +59,7 @@ class _Builder:
         self.slots: dict[str, Member] = {}
         self.states: dict[str, Member] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.sums = self.sum_arrays()
+        self.sums = sums(self.view, self.parts.places)
 
     def network(self) -> Network:
         parts = self.parts
@@ -71,13 +74,14 @@ class _Builder:
         counts = draws or read.readout == "first_spike"
         if counts:
             parts.member("step", WORD, 0, "readout", "step", "steps since reset")
+        scratch = dict.fromkeys(place.member for place in self.sums.values())
         rows = {k.row for k in parts.kernels if isinstance(k, RowKernel)}
         return Network(
             prefix=self.prefix,
             title=quoted(self.graph.name),
             model=self.graph.digest,
             port=port,
-            struct=Struct.of((*parts.members, *dict.fromkeys(self.sums.values()))),
+            struct=Struct.of((*parts.members, *scratch)),
             starts=tuple(parts.starts),
             tables=parts.tables.all(),
             kernels=tuple(parts.kernels),
@@ -92,21 +96,6 @@ class _Builder:
         )
 
     # --- members and edges ---
-
-    def sum_arrays(self) -> dict[str, Member]:
-        """For each layer the scratch array of its sums; layers of one type share it."""
-        types = self.view.sum_types()
-        sizes: dict[CType, int] = {}
-        for name, kind in types.items():
-            sizes[kind] = max(sizes.get(kind, 0), self.signals[name].size)
-        arrays = {
-            kind: Member(
-                self.parts.places.new(f"sum{kind.bits}"), kind, size, "scratch", "sums",
-                "scratch: sums over synapses",
-            )
-            for kind, size in sizes.items()
-        }  # fmt: skip
-        return {name: arrays[kind] for name, kind in types.items()}
 
     def port(self, node: Input) -> Port:
         signal = self.signals[node.name]
@@ -153,14 +142,15 @@ class _Builder:
         return self.drive(node.inputs[0], self.parts.kernel(made))
 
     def contributions(
-        self, nodes: Sequence[Node], to: CType, frac: int, reader: str
+        self, nodes: Sequence[Node], to: CType, frac: int, reader: str, band: int = 0
     ) -> Iterator[Drive]:
-        """What connections and pools add to sums; nothing where all weights are 0."""
+        """What connections and pools add to sums, those that add something."""
         for node in nodes:
-            if not isinstance(node, CONNECTIONS) or uniform_weight(node) != 0:
-                yield self.contribution(node, to, frac, reader)
+            x, y = self.signals[node.inputs[0]], self.signals[node.name]
+            if not isinstance(node, CONNECTIONS) or adds(node, x, y):
+                yield self.contribution(node, to, frac, reader, band)
 
-    def contribution(self, node: Node, to: CType, frac: int, reader: str) -> Drive:
+    def contribution(self, node: Node, to: CType, frac: int, reader: str, band: int) -> Drive:
         """What a connection or a pool adds to sums with the binary point ``frac``."""
         several = len(list(self.view.users(node.name))) > 1
         name = self.parts.function(node.name, *(("to", reader) if several else ()))
@@ -171,7 +161,7 @@ class _Builder:
         x, y = self.signals[node.inputs[0]], self.signals[node.name]
         made = connection(
             node, x, y, tables=self.parts.tables, name=name, to=to,
-            valued=self.view.is_valued(node.inputs[0]), gain=self.view.gain(node, frac),
+            valued=self.view.is_valued(node.inputs[0]), gain=self.view.gain(node, frac), band=band,
         )  # fmt: skip
         return self.drive(node.inputs[0], self.parts.kernel(made))
 
@@ -200,16 +190,30 @@ class _Builder:
 
     def neurons(self, node: Neuron) -> None:
         current = self.view.current(node)
-        if lazy := self.view.lazy_inputs(node):
-            array, size = self.sums[node.name], self.signals[node.name].size
+        place = self.sums.get(node.name)
+        bands = place.bands if place else None
+        gather: Gather | None = None
+        if place is not None:
+            lazy, array = self.view.lazy_inputs(node), place.member
             assert current.interval is not None, "an integer graph"
-            edge = Edge("dense", f"s->{array.name}", size, current.interval, array.type, True)
-            drives = tuple(self.contributions(lazy, array.type, current.frac, node.name))
+            edge = Edge(
+                "dense", f"s->{array.name}", place.count, current.interval, array.type, True
+            )
+            band = bands.height if bands else 0
+            drives = tuple(self.contributions(lazy, array.type, current.frac, node.name, band))
             starts = tuple(self.biases(lazy, current.frac))
-            self.parts.gather(f"sum_{node.name}", _into(node.name, lazy), edge, drives, starts)
-        self.update(node, current)
+            gather = self.parts.gather(
+                f"sum_{node.name}", _into(node.name, lazy), edge, drives, starts, bands
+            )
+        made = self.update(node, current, bands)
+        self.parts.stages.append(made)
+        if bands is not None:
+            assert gather is not None, "only sums are divided"
+            title = f"{quoted(node.name)}: {bands.height} rows of every channel at a time."
+            name = self.parts.function("bands", node.name)
+            self.parts.banded(name, title, bands, gather, made)
 
-    def update(self, node: Neuron, current: Signal) -> None:
+    def update(self, node: Neuron, current: Signal, bands: Bands | None) -> Update:
         program = self.programs[node.name]
         members = {name: self.state(node, name) for name in node.states}
         sent = self.sent(node, members)
@@ -224,14 +228,13 @@ class _Builder:
             node, program, name=self.parts.function("update", node.name), prefix=self.prefix,
             current=code, members=members, params=params, sent=sent,
         )  # fmt: skip
-        self.parts.stages.append(replace(stage, reads_input=reads_input))
+        return replace(stage, reads_input=reads_input, bands=bands)
 
     def sent(self, node: Neuron, members: dict[str, Member]) -> Member | None:
         """Where a layer puts what it sends; None where that is a state anyway."""
         program, signal = self.programs[node.name], self.signals[node.name]
-        states = [name for name, i in program.finals.items() if i == program.output]
-        if program.sends == "current" and states:
-            kept = members[states[0]]
+        if graded := self.graded(node):
+            kept = members[graded]
             assert signal.interval is not None, "an integer graph"
             self.edges[node.name] = Edge(
                 "dense", f"s->{kept.name}", kept.count, signal.interval, kept.type, valued=True
@@ -244,15 +247,25 @@ class _Builder:
         self.edges[node.name] = edge
         return made
 
+    def graded(self, node: Neuron) -> str:
+        """The state that a layer sends as it is; empty where it sends something else."""
+        program = self.programs[node.name]
+        states = [name for name, i in program.finals.items() if i == program.output]
+        return states[0] if program.sends == "current" and states else ""
+
     def state(self, node: Neuron, name: str) -> Member:
         state, size = node.states[name], self.signals[node.name].size
         assert state.fmt is not None, "an integer graph"
         init = Interval(int(state.init.values.min()), int(state.init.values.max()))
         note = f"{quoted(node.name)}: {name}, {state.fmt}"
-        made = self.parts.member(
-            f"{node.name}_{name}", holding(state.fmt.range | init), size, "state",
-            f"{node.path}.{name}", note,
-        )  # fmt: skip
+        span, owner = state.fmt.range | init, f"{node.path}.{name}"
+        if name == self.graded(node):
+            # Whoever reads it as a signal reads an array of values.
+            made = self.parts.member(
+                f"{node.name}_{name}", holding(span), size, "state", owner, note
+            )
+        else:
+            made = self.parts.packed(f"{node.name}_{name}", span, size, owner, note)
         start = self.parts.tables.start(node, f"{name}.start", state.init, node.shape)
         if start.table is not None or any(start.literals):
             self.parts.starts.append((made, start))
@@ -266,8 +279,9 @@ class _Builder:
         reaches: list[Interval] = []
         callers = False
         if node.name in self.sums:
-            array = self.sums[node.name]
-            terms.append((f"s->{array.name}[i]", array.type, 1))
+            place = self.sums[node.name]
+            array, index = place.member, "j" if place.bands else "i"
+            terms.append((f"s->{array.name}[{index}]", array.type, 1))
             lazy = self.view.lazy_inputs(node)
             reaches += [self.view.reach(x, current.frac) for x in lazy]
         for name in node.inputs:
@@ -349,30 +363,16 @@ class _Builder:
         if node.readout == "first_spike" and neuron is not None:
             found = self.states.get(f"{neuron.name}.v")
             membrane = found if found is not None and found.count == edge.size else None
+        vote = vote_of(node, self.parts.tables) if node.readout == VOTE else None
+        size = edge.size if vote is None else vote.classes
         read = Read(
             name=self.parts.function("read"), title="Notes what the readout needs of this step.",
-            readout=node.readout, edge=edge, score=self.score(node, edge), membrane=membrane,
+            readout=node.readout, edge=edge, score=score(node, edge, size, self.parts),
+            membrane=membrane, vote=vote,
         )  # fmt: skip
         if read.score is not None:
             self.parts.stages.append(read)
         return read
-
-    def score(self, node: Output, edge: Edge) -> Member | None:
-        """Where the readout keeps its result, if it needs to."""
-        if node.readout == "membrane_last":
-            return None
-        kind = edge.type if node.readout == "membrane_max" else WORD
-        note, first = {
-            "count": ("spikes since reset", 0),
-            "first_spike": ("the step of the first spike, or 0xFFFFFFFF", 0xFFFFFFFF),
-            "membrane_max": ("the largest value since reset", kind.span.lo),
-        }[node.readout]
-        made = self.parts.member(
-            "score", kind, edge.size, "readout", f"{node.path}.score", f"readout: {note}"
-        )
-        if first:
-            self.parts.starts.append((made, Start((first,))))
-        return made
 
 
 def _into(name: str, sources: Sequence[Node]) -> str:

@@ -10,25 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import singledispatch
 
 from qspinn.memory import Device
 
 from .codetable import CODE, STACK
-from .kernels import (
-    ConvKernel,
-    Kernel,
-    LinearKernel,
-    PoolKernel,
-    RowKernel,
-    ScaleKernel,
-    Window,
-)
-from .network import Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
+from .kernelparts import Parts, kernel_parts, literals
+from .kernels import ConvKernel, Kernel, PoolKernel
+from .network import Banded, Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
 from .toolchain import CORES
-
-Parts = Counter[str]
 
 _OPERATORS = {
     " * ": "mul", " + ": "add", " - ": "sub", " < ": "compare", " > ": "compare",
@@ -141,109 +132,11 @@ def _drive(drive: Drive) -> Parts:
     parts["drive words"] += edge.kind == "mask" and edge.words > 1
     parts["drive values"] += edge.kind != "mask" and drive.kernel.valued
     parts["one element"] += edge.kind == "dense" and edge.size == 1
-    return parts + _slot(edge) + _kernel(drive.kernel)
+    return parts + _slot(edge) + kernel_parts(drive.kernel)
 
 
 def _slot(edge: Edge) -> Parts:
     return Counter({"delay slot": int(" " in edge.at)})
-
-
-def _kernel(kernel: Kernel) -> Parts:
-    parts: Parts = Counter()
-    if isinstance(kernel, PoolKernel):
-        return _pool(kernel) + _kernel(kernel.next)
-    if isinstance(kernel, RowKernel):
-        parts += _row(kernel)
-        if isinstance(kernel, ConvKernel):
-            lanes = sum(n for part, n in parts.items() if part.startswith("lane"))
-            reach = 3 * kernel.image.out_plane * kernel.to.bytes
-            parts["conv lane"] += lanes
-            parts["conv far lane"] += lanes if reach > 255 else 0
-            parts["conv very far lane"] += lanes if reach > 4095 else 0
-    wide = kernel.to.bits
-    if isinstance(kernel, LinearKernel):
-        parts["linear"] += 1
-        if kernel.kept is not None:
-            parts["kept packed" if kernel.row.lanes > 1 else "kept"] += 1
-            parts["kept ranks"] += kernel.kept.ranks is not None
-        _arithmetic((), (kernel.rows.stride,), parts)
-    elif isinstance(kernel, ConvKernel):
-        parts += _conv(kernel)
-    elif isinstance(kernel, ScaleKernel):
-        parts[f"scale {wide}"] += 1
-        parts["scale table"] += kernel.table is not None
-        parts["scale value"] += kernel.valued
-    else:
-        parts[f"{kernel.template} {wide if kernel.valued else 'one'}"] += 1
-    return parts
-
-
-def _row(kernel: RowKernel) -> Parts:
-    row, count = kernel.row, kernel.rows.count
-    parts: Parts = Counter()
-    to = f"{row.to.bits}{' value' if row.scaled else ''}"
-    if not row.bits:
-        parts[f"row even {to}"] += 1
-        parts["row of one"] += count == 1
-        return parts
-    at_once = max(row.lanes, 4)
-    whole, rest = (at_once if count >= at_once else 0), count % at_once
-    sign = "s" if row.signed else "u"
-    what = "packed" if row.lanes > 1 else "row"
-    parts[what] += 1
-    parts[f"{what} loop"] += count >= 2 * at_once
-    parts[f"{what} once"] += at_once <= count < 2 * at_once
-    parts[f"{what} rest"] += rest != 0
-    parts["row rest loop"] += row.lanes == 1 and rest > 1
-    lanes = whole + (rest if row.lanes > 1 else min(rest, 1))
-    parts[f"lane {sign if row.lanes > 1 else ''}{row.bits} {to}"] += lanes
-    return parts
-
-
-def _arithmetic(codes: Iterable[str], factors: Iterable[int], parts: Parts) -> None:
-    """Index arithmetic: quotients as they are printed, and products with constants."""
-    for code in codes:
-        parts["quotient"] += " * " in code
-        parts["quotient shift"] += ">>" in code and " * " not in code
-        _literals(code, parts)
-    for factor in factors:
-        power = factor & (factor - 1) == 0
-        parts["product"] += not power
-        parts["product shift"] += power and factor > 1
-        parts["literal 16"] += factor > 255 and not power
-
-
-def _windows(windows: tuple[Window, ...], parts: Parts, what: str) -> None:
-    for window in windows:
-        parts[f"{what} axis"] += window.size > 1
-        parts[f"{what} loop"] += window.kernel > 1
-        parts[f"{what} stride"] += window.stride > 1 and window.places > 1
-        parts[f"{what} padding"] += window.padding > 0
-
-
-def _conv(kernel: ConvKernel) -> Parts:
-    parts: Parts = Counter({"conv": 1})
-    image = kernel.image
-    _windows((image.y, image.x), parts, "conv")
-    parts["conv channels"] += image.channels > 1
-    parts["conv groups"] += kernel.groups > 1
-    codes = (image.channel, image.row, kernel.place(image.y, "y"), kernel.place(image.x, "x"))
-    places = (image.plane, image.x.size, image.x.places, image.y.kernel, image.x.kernel)
-    _arithmetic(codes, (*places, image.out_plane, kernel.rows.stride), parts)
-    parts["conv one place"] += image.out_plane == 1
-    return parts
-
-
-def _pool(kernel: PoolKernel) -> Parts:
-    image = kernel.image
-    what = "overlap" if kernel.overlaps else "pool"
-    parts: Parts = Counter({what: 1})
-    _windows((image.y, image.x), parts, what)
-    parts[f"{what} channels"] += image.channels > 1
-    codes = (image.channel, image.row, image.start(image.y, "y"), image.start(image.x, "x"))
-    _arithmetic(codes, (image.plane, image.x.size, image.y.places, image.x.places), parts)
-    parts["pool check"] += 0 if kernel.overlaps else len(kernel.checks)
-    return parts
 
 
 @parts_of.register
@@ -252,23 +145,37 @@ def _(stage: Update) -> Parts:
     for load in stage.loads:
         parts["load table" if "READ" in load.code else "load member"] += 1
         parts["load two"] += "?" in load.code
+        if lane := re.search(r"_get_(\w+)\(", load.code):
+            parts[f"load {lane[1]}"] += 1
         parts["load 64"] += load.type == "int64_t"
-        _literals(load.code, parts)
+        literals(load.code, parts)
     for line in stage.lines:
         _operations(line, parts)
     for write in stage.writes:
-        parts["store"] += 1
+        packed = write.member.lane
+        parts[f"store {packed.bits}" if packed else "store"] += 1
         parts["store 64"] += write.member.type.bits == 64
-    parts["spikes"] += bool(stage.mask)
-    parts["spike words"] += bool(stage.mask) and stage.words > 1
-    parts["spike rest"] += bool(stage.mask) and stage.words > 1 and stage.size % 32 != 0
-    parts["planes"] += stage.plane > 0
+    _spikes(stage, parts)
     parts["one neuron"] += stage.size == 1
     parts["draws"] += stage.stochastic
     live = live_values(stage)
     parts["pressure"] += max(live - 6, 0)
     parts["high pressure"] += max(live - 10, 0)
     return parts
+
+
+def _spikes(stage: Update, parts: Parts) -> None:
+    """How neurons are counted, and their spikes kept."""
+    masked = bool(stage.mask)
+    if stage.bands is not None:
+        parts["bands"] += 1
+        parts["bands rest"] += stage.bands.rows % stage.bands.height != 0
+        parts["spikes in bands"] += masked
+        return
+    parts["spikes"] += masked
+    parts["spike words"] += masked and stage.words > 1
+    parts["spike rest"] += masked and stage.words > 1 and stage.size % 32 != 0
+    parts["planes"] += stage.plane > 0
 
 
 def _operations(line: str, parts: Parts) -> None:
@@ -288,15 +195,7 @@ def _operations(line: str, parts: Parts) -> None:
                 factor = re.search(r" \* (\d+)", code)
                 power = factor and int(factor[1]) & (int(factor[1]) - 1) == 0
                 parts[("shift" if what == "mul" and power else what) + wide] += found
-    _literals(code, parts)
-
-
-def _literals(code: str, parts: Parts) -> None:
-    for digits in re.findall(r"(?<![\w.])(\d+)u?\b", code):
-        value = int(digits)
-        power = value & (value - 1) == 0
-        parts["literal 32"] += value > 65535 and not power
-        parts["literal 16"] += 255 < value <= 65535 and not power
+    literals(code, parts)
 
 
 def live_values(stage: Update) -> int:
@@ -317,6 +216,11 @@ def live_values(stage: Update) -> int:
 
 
 @parts_of.register
+def _(stage: Banded) -> Parts:
+    return Counter({"step input call": stage.gather.reads_input + stage.update.reads_input})
+
+
+@parts_of.register
 def _(stage: Copy) -> Parts:
     parts = _slot(stage.source)
     parts["copy loop"] += stage.count > 1
@@ -332,6 +236,9 @@ def _(stage: Turn) -> Parts:
 @parts_of.register
 def _(stage: Read) -> Parts:
     parts: Parts = Counter({f"read {stage.readout} {stage.edge.kind}": 1})
+    if stage.vote is not None:
+        parts["vote table"] += stage.vote.labels.table is not None
+        parts["vote silent"] += stage.vote.silent
     parts["read words"] += stage.edge.kind == "mask" and stage.edge.words > 1
     parts["one element"] += stage.edge.size == 1
     return parts
@@ -360,15 +267,18 @@ def _api(network: Network) -> dict[str, Parts]:
         kind = "table" if start.table else ("two" if start.varies else "literal")
         reset[f"reset {kind}"] += 1
         reset["reset planes"] += start.each > 1
+        if member.lane is not None:
+            reset[f"store {member.lane.bits}"] += 1
         reset["far member"] += network.struct.offset(member.name) >= 256
     step: Parts = Counter({f"step {port.kind}": 1})
-    step["step call"] = len(network.stages)
-    step["step input call"] = sum(stage.reads_input for stage in network.stages)
+    step["step call"] = len(network.called)
+    step["step input call"] = sum(stage.reads_input for stage in network.called)
     step["step counts"] += network.counts_steps
     step["step checks index"] += port.kind != "current" and port.index.span.hi >= port.size
     step["step checks value"] += port.value is not None and port.value.span != port.span
     winner: Parts = Counter({f"winner {read.readout}": 1})
     winner["winner membrane"] += read.membrane is not None
+    winner["winner gains"] += read.vote is not None and read.vote.gains.varies
     output: Parts = Counter({f"output {read.edge.kind}": 1})
     far = any(network.struct.offset(n) >= 256 for n in re.findall(r"s->(\w+)", read.edge.at))
     for parts in (winner, output):

@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qspinn.fixed import Interval
-from qspinn.ir import Array, Conv1d, Conv2d, Linear, MaxPool2d, Node, Param, Scale, Shape, SumPool2d
+from qspinn.ir import (
+    Array,
+    Conv1d,
+    Conv2d,
+    Lateral,
+    Linear,
+    MaxPool2d,
+    Node,
+    Param,
+    Scale,
+    Shape,
+    SumPool2d,
+)
 from qspinn.signals import Signal
 
 from .kept import Kept, Lookup, bitmap, worth_dropping
@@ -15,6 +27,7 @@ from .kernels import (
     ConvKernel,
     Image,
     Kernel,
+    LateralKernel,
     LinearKernel,
     PoolKernel,
     ScaleKernel,
@@ -27,7 +40,7 @@ from .network import Start
 
 WORD_BYTES = 4
 
-Connection = Linear | Scale | Conv1d | Conv2d
+Connection = Linear | Lateral | Scale | Conv1d | Conv2d
 Pool = SumPool2d | MaxPool2d
 
 
@@ -97,7 +110,7 @@ def weight_of(node: Connection) -> Param:
 
 def connection(
     node: Connection, x: Signal, y: Signal, *, tables: Tables, name: str, to: CType, valued: bool,
-    gain: int,
+    gain: int, band: int = 0,
 ) -> Kernel:  # fmt: skip
     """The kernel of a connection from signal ``x`` to signal ``y``.
 
@@ -110,10 +123,11 @@ def connection(
         to: The type of the sums.
         valued: Whether events carry values.
         gain: What contributions are multiplied by.
+        band: How many rows of an image are summed at a time; 0: all.
     """
     weight = weight_of(node)
     title = f"{quoted(node.name)}: {type(node).__name__} {_by(x.shape)} to {_by(y.shape)}"
-    if isinstance(node, Scale):
+    if isinstance(node, Lateral | Scale):
         return _scale(node, x, tables, name, to, valued, gain, title)
     if isinstance(node, Linear):
         values = weight.values.T
@@ -122,15 +136,15 @@ def connection(
         grouped = weight.values.reshape(node.groups, outs // node.groups, inner, -1)
         # Rows in the order of events: input channel, then place in the kernel, then output.
         values = grouped.transpose(0, 2, 3, 1).reshape(-1, outs // node.groups)
-    rows = rows_for(values)
-    stored = worth_dropping(values, rows) if isinstance(node, Linear) else None
+    stored = worth_dropping(values) if isinstance(node, Linear) else None
     kept = None if stored is None else _kept(node, stored, tables)
     values = values if stored is None else values[stored]
+    rows = rows_for(values)
     table = None
     if uniform_weight(node) is None:
         note = f"{weight.fmt}, {len(values)} rows of {rows.count}"
-        if rows.per_element > 1:
-            note += f", {rows.per_element} weights a byte, the first in the lowest bits"
+        if rows.note:
+            note += f", {rows.note}"
         if kept is not None:
             note += f"; {kept.size - kept.count} rows of zeros are left out"
         packed = pack(np.ascontiguousarray(values), rows)
@@ -144,7 +158,7 @@ def connection(
     return ConvKernel(
         name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
         uniform=uniform, image=_conv_image(node, x, y, tables.prefix), groups=node.groups,
-        group_inputs=weight.values.shape[1],
+        group_inputs=weight.values.shape[1], band=band,
     )  # fmt: skip
 
 
@@ -178,18 +192,36 @@ def uniform_weight(node: Connection) -> int | None:
     return int(values.flat[0]) if (values == values.flat[0]).all() else None
 
 
+def adds(node: Connection, x: Signal, y: Signal) -> bool:
+    """Whether a connection adds anything: some weight is not 0, and some element is seen."""
+    if uniform_weight(node) == 0:
+        return False
+    if not isinstance(node, Conv1d | Conv2d):
+        return True
+    image = _conv_image(node, x, y, "")
+    return image.y.sees and image.x.sees
+
+
 def _scale(
-    node: Scale, x: Signal, tables: Tables, name: str, to: CType, valued: bool, gain: int,
+    node: Lateral | Scale, x: Signal, tables: Tables, name: str, to: CType, valued: bool, gain: int,
     title: str,
 ) -> Kernel:  # fmt: skip
-    values, each = entries(node.scale.values, x.shape)
+    weight = weight_of(node)
+    values, each = entries(weight.values, x.shape)
     table = None
     if len(values) > 1:
         element = holding(Interval(int(values.min()), int(values.max())))
-        table = tables.add(node, "scale", "weights", element, values, str(node.scale.fmt))
-    return ScaleKernel(
+        what = "scale" if isinstance(node, Scale) else "weight"
+        table = tables.add(node, what, "weights", element, values, str(weight.fmt))
+    made = ScaleKernel(
         name=name, to=to, valued=valued, gain=gain, title=title, table=table,
         uniform=int(values[0]), index=quotient("i", each, x.size, tables.prefix),
+    )  # fmt: skip
+    if isinstance(node, Scale):
+        return made
+    return LateralKernel(
+        **vars(made), spread=tables.names.new(f"{name}_all"), size=x.size,
+        place=quotient("j", each, x.size, tables.prefix),
     )  # fmt: skip
 
 
@@ -212,7 +244,7 @@ def pool(node: Pool, x: Signal, y: Signal, *, name: str, prefix: str, then: Kern
         for d in range(2)
     ]
     return PoolKernel(
-        name=name, to=then.to, valued=then.valued, next=then,
+        name=name, to=then.to, valued=then.valued, next=then, band=then.band,
         title=f"{quoted(node.name)}: {type(node).__name__} {_by(x.shape)} to {_by(y.shape)}",
         image=Image(x.shape[0], window[0], window[1], prefix),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from qspinn.render import render
 
 from .codesize import code_bytes
 from .layout import Member, Table
-from .network import Network, Port, number
+from .network import Network, Port, Read, number
 
 FORMAT = 1
 """Version of what the emitted files promise each other."""
@@ -26,11 +26,13 @@ READOUTS = {
     "first_spike": "the output that spiked first",
     "membrane_last": "the output with the largest value",
     "membrane_max": "the output with the largest value in any step",
+    "vote": "the class with the most spikes per neuron that speaks for it",
 }
 _SCORES = {
     "count": "The spikes of output i since reset.",
     "first_spike": "The step of output i's first spike since reset; 0xFFFFFFFF: none.",
     "membrane_max": "The largest value of output i since reset.",
+    "vote": "The spikes of all neurons that speak for class i since reset.",
 }
 _NEEDS = {
     "asr64": ("join", "signed", "asr"),
@@ -42,6 +44,7 @@ _NEEDS = {
     **{f"mul_shr_{r}": ("asr", "signed") for r in Rounding},
 }
 """What each arithmetic function calls."""
+_LANES = ("get_u1", "get_u2", "get_s2", "get_u4", "get_s4", "put_1", "put_2", "put_4", "put_bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Facts:
     width: int
     members: tuple[str, ...]
     readout: str
+    winner_note: str
     arguments: str
     values: str
     index_check: bool
@@ -143,7 +147,7 @@ def implementation(network: Network, context: Mapping[str, object]) -> str:
     kernels += [render(f"mcu/kernels/{k.template}.c.j2", k=k, **context) for k in network.kernels]
     stages = [render(f"mcu/stages/{s.template}.c.j2", stage=s, **context) for s in network.stages]
     api = render("mcu/api.c.j2", **context)
-    need = called("\n".join((*kernels, *stages)), network.prefix)
+    need = called("\n".join((*kernels, *stages, api)), network.prefix)
     arithmetic = render("mcu/arithmetic.c.j2", need=need, **context)
     return render(
         "mcu/name_impl.h.j2", arithmetic=arithmetic, kernels=kernels, stages=stages, api=api,
@@ -153,7 +157,7 @@ def implementation(network: Network, context: Mapping[str, object]) -> str:
 
 def called(text: str, prefix: str) -> frozenset[str]:
     """The arithmetic functions that emitted code calls, and those that they call."""
-    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64"}
+    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64", *_LANES}
     found = {name for name in re.findall(rf"\b{prefix}_(\w+)\(", text) if name in known}
     return frozenset(found.union(*(_NEEDS.get(name, ()) for name in found)))
 
@@ -198,11 +202,13 @@ def facts_of(
         "mask": "Whether output i spiked in the last step: 1 or 0.",
         "dense": "The value of output i after the last step.",
     }[read.edge.kind]
+    if read.vote is not None:
+        title = title.replace("output i", "output neuron i")
     return Facts(
         version=__version__,
         format=FORMAT,
         model=f"0x{network.model[:8].upper()}u",
-        summary=f"{port.size} {kinds[port.kind]}, {read.edge.size} outputs",
+        summary=f"{port.size} {kinds[port.kind]}, {_outputs(read)}",
         ignored=_ignored(network),
         device=f"{device.name} ({device.core})" if device.core else device.name,
         clang_code=footprint.of("code"),
@@ -211,6 +217,7 @@ def facts_of(
         width=max(len(m.name) for m in macros) + len(network.macro) + 1,
         members=tuple(_member_lines(network.struct.members)),
         readout=READOUTS[read.readout],
+        winner_note=_winner_note(read),
         arguments=arguments(port),
         values=f"{span.lo} to {span.hi}",
         index_check=port.kind != "current" and port.index.span.hi >= port.size,
@@ -220,6 +227,20 @@ def facts_of(
         score_type=_score_type(network),
         score_title=_SCORES.get(read.readout, ""),
     )
+
+
+def _outputs(read: Read) -> str:
+    """What the header says of what leaves the network."""
+    if read.vote is None:
+        return f"{read.edge.size} outputs"
+    return f"{read.edge.size} neurons that vote for {read.vote.classes} classes"
+
+
+def _winner_note(read: Read) -> str:
+    """What the header says of a decision beside which it is."""
+    if read.vote is None or not read.vote.gains.varies:
+        return ""
+    return f"right for fewer than {(1 << 16) // max(read.edge.span.hi, 1)} steps since reset"
 
 
 def _ignored(network: Network) -> str:
@@ -250,14 +271,16 @@ def _value_check(port: Port) -> str:
 def _macros(
     network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
 ) -> list[Macro]:
-    port = network.port
+    port, vote = network.port, network.read.vote
     found = [
         Macro("FORMAT", f"{FORMAT}", "what these files promise each other"),
         Macro("MODEL", f"0x{network.model[:8].upper()}u", "the first digits of the next"),
         Macro("MODEL_ID", f'"{network.model}"'),
         Macro("NUM_INPUTS", f"{port.size}u"),
-        Macro("NUM_OUTPUTS", f"{network.read.edge.size}u"),
+        Macro("NUM_OUTPUTS", f"{network.read.decisions}u", "classes" if vote else ""),
     ]
+    if vote:
+        found.append(Macro("NUM_VOTERS", f"{network.read.edge.size}u", "output neurons"))
     if port.kind != "current":
         found.append(Macro("MAX_EVENTS", f"{port.size}u", "in a step"))
     if options.get("steps", "0").isdigit() and int(options.get("steps", "0")):
@@ -284,6 +307,6 @@ def _macros(
 
 
 def _member_lines(members: tuple[Member, ...]) -> list[str]:
-    declared = [f"{m.type.name} {m.name}{f'[{m.count}]' if m.count else ''};" for m in members]
+    declared = [f"{m.type.name} {m.name}{f'[{m.elements}]' if m.count else ''};" for m in members]
     width = max(map(len, declared), default=0)
     return [f"{code:<{width}} /**< {m.note} */" for code, m in zip(declared, members, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from qspinn.ir import Array
 
-from .layout import WORD_BITS, Rows, Table, words
+from .layout import WORD_BITS, Rows, Table, rows_for, words
 
 _FOUND = 100
 """About what the code that finds a row takes, in bytes."""
@@ -51,16 +51,21 @@ class Kept:
         return within if self.ranks is None else f"{self.ranks.read(macro)} + {within}"
 
 
-def worth_dropping(values: Array, rows: Rows) -> Array | None:
+def worth_dropping(values: Array) -> Array | None:
     """Which rows to store, as booleans; None where leaving out rows of zeros saves no memory."""
     kept: Array = np.any(values != 0, axis=1)
     stored = values[kept]
     if kept.all() or (stored == stored.flat[0]).all():
         return None  # equal weights are code: nothing would be left to look up
-    saved = int((~kept).sum()) * rows.stride * rows.type.bytes
+    saved = size(rows_for(values), len(values)) - size(rows_for(stored), len(stored))
     count = words(len(values))
     index = 0 if count < 3 else count * 4 + -(-count * (1 if kept.sum() < 256 else 2) // 4) * 4
     return kept if saved > index + _FOUND else None
+
+
+def size(rows: Rows, count: int) -> int:
+    """The bytes of so many rows."""
+    return count * rows.stride * rows.type.bytes
 
 
 def bitmap(kept: Array) -> tuple[Array, Array]:

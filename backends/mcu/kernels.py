@@ -45,6 +45,7 @@ class Kernel:
         valued: Whether it takes a value ``x``.
         gain: What a contribution is multiplied by, a power of two.
         title: The comment above it.
+        band: How many rows of an image it adds to, from row ``first`` on; 0: to all.
     """
 
     template: ClassVar[str]
@@ -53,6 +54,7 @@ class Kernel:
     valued: bool
     gain: int = 1
     title: str
+    band: int = 0
 
     @property
     def value_type(self) -> str:
@@ -68,7 +70,8 @@ class Kernel:
 
     def call(self, to: str, index: str, value: str = "x") -> str:
         """C that calls it."""
-        return f"{self.name}({to}, {index}{f', {value}' if self.valued else ''})"
+        further = (f", {value}" if self.valued else "") + (", first" if self.band else "")
+        return f"{self.name}({to}, {index}{further})"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,6 +130,22 @@ class ScaleKernel(Kernel):
         return "int64_t" if far else "int32_t"
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LateralKernel(ScaleKernel):
+    """Event i takes from sum i what all get for it; then ``spread`` adds up what all get.
+
+    Attributes:
+        spread: The C function that adds a weight times the total of the events to every sum.
+        size: The number of sums.
+        place: As ``index``, for sum ``j``.
+    """
+
+    template: ClassVar[str] = "lateral"
+    spread: str
+    size: int
+    place: str
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """One dimension of a sliding window."""
@@ -147,6 +166,15 @@ class Window:
     def overlaps(self) -> bool:
         """Whether windows share elements."""
         return self.kernel > self.stride
+
+    @property
+    def sees(self) -> bool:
+        """Whether any window looks at an element, and not at padding alone."""
+        taps = range(0, self.kernel * self.dilation, self.dilation)
+        starts = range(0, self.furthest + 1, self.stride)
+        return any(
+            place + self.padding - tap in starts for place in range(self.size) for tap in taps
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +242,17 @@ class ConvKernel(RowKernel):
     image: Image
     groups: int
     group_inputs: int
+
+    @property
+    def plane(self) -> int:
+        """Sums of a channel."""
+        return self.band * self.image.x.places if self.band else self.image.out_plane
+
+    @property
+    def reach(self) -> int:
+        """How many padded input rows a band looks at."""
+        y = self.image.y
+        return (self.band - 1) * y.stride + (y.kernel - 1) * y.dilation + 1
 
     def place(self, window: Window, coordinate: str) -> str:
         """C for the window that starts at a coordinate, up to the furthest such."""
@@ -299,7 +338,7 @@ class Row:
         """Its name, without the network's prefix."""
         if not self.bits:
             return f"row_even_i{self.to.bits}"
-        sign = "s" if self.signed else "u"
+        sign = ("b" if self.bits == 1 else "s") if self.signed else "u"
         return f"row_{sign}{self.bits}_i{self.to.bits}{'_x' if self.scaled else ''}"
 
     @property
@@ -319,13 +358,33 @@ class Row:
 
     @property
     def lanes(self) -> int:
-        """Weights in one stored element."""
-        return Rows(self.bits, self.signed, 1).per_element
+        """Weights in one group of stored elements."""
+        return Rows(self.bits, self.signed, 1).lanes
 
-    def weight(self, lane: int) -> str:
-        """C for the weight in a lane of the packed element ``pack``."""
+    @property
+    def group(self) -> int:
+        """Stored elements in a group."""
+        return Rows(self.bits, self.signed, 1).group
+
+    @property
+    def rolled(self) -> bool:
+        """Whether the weights after the last whole group are added in a loop."""
+        return self.lanes == 8
+
+    def weight(self, lane: int, whole: bool = True) -> str:
+        """C for the weight in a lane of the packed group ``pack``.
+
+        Args:
+            lane: Which.
+            whole: Whether nothing but the group is in ``pack``.
+        """
         shift = lane * self.bits
         mask, half = (1 << self.bits) - 1, 1 << (self.bits - 1)
         moved = f"(pack >> {shift})" if shift else "pack"
-        inside = moved if shift + self.bits == 8 else f"({moved} & {mask}u)"
-        return f"(int32_t)({inside} ^ {half}u) - {half}" if self.signed else f"(int32_t){inside}"
+        last = whole and shift + self.bits == 8 * self.group
+        inside = moved if last else f"({moved} & {mask}u)"
+        if not self.signed:
+            return f"(int32_t){inside}"
+        if self.bits == 1:
+            return f"(int32_t)({inside} * 2u) - 1"
+        return f"(int32_t)({inside} ^ {half}u) - {half}"

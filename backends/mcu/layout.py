@@ -73,16 +73,49 @@ def words(size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """A value narrower than a byte: 1, 2 or 4 bits of one, the first in the lowest bits."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def name(self) -> str:
+        """As functions that read one are called: ``s4``."""
+        return f"{'s' if self.signed else 'u'}{self.bits}"
+
+    @property
+    def per_byte(self) -> int:
+        """Values in a byte."""
+        return 8 // self.bits
+
+    def unpacked(self, stored: Array, count: int) -> Array:
+        """The first ``count`` values of bytes (..., bytes)."""
+        lanes = stored[..., :, None].astype(np.int64) >> np.arange(self.per_byte) * self.bits
+        values = (lanes & ((1 << self.bits) - 1)).reshape(*stored.shape[:-1], -1)[..., :count]
+        half = 1 << (self.bits - 1)
+        return (values ^ half) - half if self.signed else values
+
+
+def lane_for(span: Interval) -> Lane | None:
+    """The narrowest lane that holds ``span``; None where it takes a byte or more."""
+    signed = span.lo < 0
+    bits = next((b for b in (1, 2, 4) if span.bits <= b and b > signed), 0)
+    return Lane(bits, signed) if bits else None
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One array or scalar of the state struct.
 
     Attributes:
         name: In C.
         type: Of one element.
-        count: The number of elements; 0 for a scalar.
+        count: The number of values; 0 for a scalar.
         role: ``state`` (the neurons'), ``spikes``, ``delay``, ``readout`` or ``scratch``.
         owner: What it belongs to, for people.
         note: The comment beside it.
+        lane: How several values share an element; None where each has its own.
     """
 
     name: str
@@ -91,11 +124,37 @@ class Member:
     role: str
     owner: str
     note: str
+    lane: Lane | None = None
+
+    @property
+    def elements(self) -> int:
+        """The length of the array; 0 for a scalar."""
+        return -(-self.count // self.lane.per_byte) if self.lane else self.count
 
     @property
     def bytes(self) -> int:
         """Its size."""
-        return self.type.bytes * max(self.count, 1)
+        return self.type.bytes * max(self.elements, 1)
+
+    @property
+    def taken(self) -> CType:
+        """The type that a value has when it is written."""
+        return self.type if self.lane is None else CType(32, signed=True)
+
+    def read(self, index: str, prefix: str) -> str:
+        """C for a value."""
+        if self.lane is None:
+            return f"s->{self.name}[{index}]"
+        return f"{prefix}_get_{self.lane.name}(s->{self.name}, {index})"
+
+    def put(self, index: str, code: str, prefix: str) -> str:
+        """C that writes a value that shares an element."""
+        assert self.lane is not None, "others are assigned to"
+        return f"{prefix}_put_{self.lane.bits}(s->{self.name}, {index}, {code});"
+
+    def values(self, stored: Array) -> Array:
+        """The values of arrays (..., elements) as they lie in memory."""
+        return self.lane.unpacked(stored, self.count) if self.lane else stored.astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +172,11 @@ class Struct:
     def align(self) -> int:
         """Its alignment."""
         return max((m.type.bytes for m in self.members), default=1)
+
+    @property
+    def packed(self) -> bool:
+        """Whether values share bytes."""
+        return any(m.lane is not None for m in self.members)
 
     @property
     def padding(self) -> int:
@@ -138,12 +202,39 @@ class Struct:
         return np.dtype(
             {
                 "names": [m.name for m in self.members],
-                "formats": [(m.type.dtype, (m.count,)) if m.count else m.type.dtype
+                "formats": [(m.type.dtype, (m.elements,)) if m.count else m.type.dtype
                             for m in self.members],
                 "offsets": [self.offset(m.name) for m in self.members],
                 "itemsize": self.bytes,
             }
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """How an image is divided.
+
+    Attributes:
+        channels: Of the image.
+        rows: Of the image.
+        columns: Of the image.
+        height: Rows in a band; the last may have fewer.
+    """
+
+    channels: int
+    rows: int
+    columns: int
+    height: int
+
+    @property
+    def plane(self) -> int:
+        """Sums of a channel in a band."""
+        return self.height * self.columns
+
+    @property
+    def size(self) -> int:
+        """Sums of a band."""
+        return self.channels * self.plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +281,8 @@ class Rows:
     """How rows of weights are packed.
 
     Attributes:
-        bits: 2, 4, 8, 16 or 32 a weight.
-        signed: Whether weights have a sign.
+        bits: 1, 2, 3, 4, 8, 16 or 32 a weight.
+        signed: Whether weights have a sign; of one bit, whether they are -1 and 1.
         count: Weights in a row.
     """
 
@@ -205,20 +296,40 @@ class Rows:
         return CType(self.bits, self.signed) if self.bits >= 8 else CType(8, signed=False)
 
     @property
-    def per_element(self) -> int:
-        """Weights in one stored element."""
-        return max(8 // self.bits, 1)
+    def group(self) -> int:
+        """Stored elements that are read at once: three where weights straddle bytes."""
+        return 3 if self.bits == 3 else 1
+
+    @property
+    def lanes(self) -> int:
+        """Weights in a group."""
+        return max(8 * self.group // self.bits, 1)
 
     @property
     def stride(self) -> int:
         """Stored elements from one row to the next."""
-        return -(-self.count // self.per_element)
+        return -(-self.count * self.bits // 8) if self.bits < 8 else self.count
+
+    @property
+    def note(self) -> str:
+        """The packing, for people; empty where each weight has an element."""
+        held = "3 bytes" if self.group > 1 else "a byte"
+        order = f"{self.lanes} weights {held}, the first in the lowest bits"
+        return order if self.lanes > 1 else ""
+
+    def codes(self, values: Array) -> Array:
+        """The bits of each weight as an unsigned number."""
+        if self.bits == 1 and self.signed:
+            return np.asarray(values > 0, np.int64)
+        return values & ((1 << self.bits) - 1)
 
 
 def rows_for(values: Array) -> Rows:
     """The packing that takes the fewest bytes for rows ``values`` (rows, weights in a row)."""
     span = Interval(int(values.min()), int(values.max()))
-    fits = [bits for bits in (32, 16, 8, 4, 2) if span.bits <= bits]
+    fits = [bits for bits in (32, 16, 8, 4, 3, 2) if span.bits <= bits]
+    if span == Interval(0, 1) or (span == Interval(-1, 1) and values.all()):
+        fits.append(1)
     options = [
         Rows(bits, holding(span).signed if bits == 32 else span.lo < 0, values.shape[1])
         for bits in fits
@@ -232,8 +343,8 @@ def pack(values: Array, rows: Rows) -> Array:
     """The stored elements, flat; the first weight of a byte lies in its lowest bits."""
     if rows.bits >= 8:
         return values.reshape(-1)
-    padded = np.zeros((len(values), rows.stride * rows.per_element), np.int64)
-    padded[:, : rows.count] = values & ((1 << rows.bits) - 1)
-    lanes = padded.reshape(len(values), rows.stride, rows.per_element)
-    packed: Array = (lanes << (np.arange(rows.per_element) * rows.bits)).sum(2).reshape(-1)
-    return packed
+    # Weight i of a row starts at bit i times the width.
+    codes = rows.codes(values).astype(np.uint8)
+    bits = (codes[..., None] >> np.arange(rows.bits, dtype=np.uint8)) & np.uint8(1)
+    packed = np.packbits(bits.reshape(len(values), -1), axis=1, bitorder="little")
+    return packed.reshape(-1).astype(np.int64)

@@ -6,13 +6,13 @@ Everything here is words and numbers for templates; `build` makes it from a grap
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from qspinn.fixed import Interval
 
 from .kernels import Kernel, Row
-from .layout import CType, Member, Struct, Table, words
+from .layout import Bands, CType, Member, Struct, Table, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,14 @@ class Stage:
         name: The C function.
         title: The comment above it.
         reads_input: Whether it takes the caller's arrays.
+        bands: How the layer is divided, where the stage does a band that begins at row ``first``.
     """
 
     template: ClassVar[str]
     name: str
     title: str
     reads_input: bool = False
+    bands: Bands | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -152,7 +154,11 @@ class Gather(Stage):
     @property
     def fills(self) -> tuple[Start, ...]:
         """What is written first, and what is added to that."""
-        return self.starts or (Start(),)
+        if self.bands is None:
+            return self.starts or (Start(),)
+        # One entry a channel: of each there are only some rows.
+        planes = (replace(s, each=self.bands.plane if s.each > 1 else 1) for s in self.starts)
+        return tuple(planes) or (Start(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +225,22 @@ class Update(Stage):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Banded(Stage):
+    """Sum and update a layer band by band.
+
+    Attributes:
+        layer: How it is divided.
+        gather: Sums a band.
+        update: Updates its neurons.
+    """
+
+    template: ClassVar[str] = "banded"
+    layer: Bands
+    gather: Gather
+    update: Update
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Copy(Stage):
     """Copy an array into a member."""
 
@@ -238,15 +260,33 @@ class Turn(Stage):
     steps: int
 
 
+@dataclass(frozen=True, eq=False)
+class Vote:
+    """How output elements vote for classes.
+
+    Attributes:
+        classes: How many there are.
+        labels: The class of each element; ``classes``: it speaks for none.
+        silent: Whether some element speaks for none.
+        gains: What a spike for each class is worth.
+    """
+
+    classes: int
+    labels: Start
+    silent: bool
+    gains: Start
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Read(Stage):
     """Note what the readout needs of this step.
 
     Attributes:
-        readout: As in `qspinn.ir.READOUTS`.
+        readout: As in `qspinn.ir.Output`.
         edge: What leaves the network.
         score: The member that keeps the running result, if the readout has one.
         membrane: The member that decides ties of the first spike, if there is one.
+        vote: Whom each element votes for, if that is how it is decided.
     """
 
     template: ClassVar[str] = "read"
@@ -254,6 +294,12 @@ class Read(Stage):
     edge: Edge
     score: Member | None
     membrane: Member | None
+    vote: Vote | None = None
+
+    @property
+    def decisions(self) -> int:
+        """How many there are to choose from."""
+        return self.edge.size if self.vote is None else self.vote.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +365,11 @@ class Network:
     output: str
     counts_steps: bool
     ignored: int = 0
+
+    @property
+    def called(self) -> tuple[Stage, ...]:
+        """The stages that a step itself calls."""
+        return tuple(stage for stage in self.stages if stage.bands is None)
 
     @property
     def macro(self) -> str:

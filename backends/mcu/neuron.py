@@ -17,7 +17,9 @@ from .names import Names, quoted
 from .network import Load, Start, Update, Write
 
 # What the loop of templates/mcu/stages/update.c.j2 calls its own variables.
-_LOCALS = frozenset({"s", "i", "channel", "place", "fired", "step"})
+_LOCALS = frozenset(
+    {"s", "i", "j", "channel", "place", "fired", "step", "first", "rows", "count", "end"}
+)
 
 
 @dataclass
@@ -45,7 +47,8 @@ class _Leaves:
         if op.kind == "state":
             member = self.members[op.name]
             narrows = member.type.bits == 64 and c_type(op.span) == "int32_t"
-            return self.load(op, f"{'(int32_t)' if narrows else ''}s->{member.name}[i]")
+            code = member.read("i", self.prefix)
+            return self.load(op, f"{'(int32_t)' if narrows else ''}{code}")
         start = self.params[op.name]
         if not start.varies:
             return c_dialect(self.prefix).number(start.literals[0])

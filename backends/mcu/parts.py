@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from qspinn.fixed import Interval
 from qspinn.signals import Signal
 
 from .connections import Tables
 from .kernels import AddKernel, Kernel, MarkKernel, RaiseKernel
-from .layout import CType, Member, holding, words
+from .layout import Bands, CType, Member, holding, lane_for, words
 from .names import Names
-from .network import Copy, Drive, Edge, Gather, Stage, Start
+from .network import Banded, Copy, Drive, Edge, Gather, Stage, Start, Update
 
 WORD = CType(32, signed=False)
 API = (
     "reset", "step", "winner", "output", "score", "state", "state_t", "status", "status_t",
+    *("vote", "votes"),
     *("asr", "asr64", "divide", "join", "mask64", "mix", "mul64", "noise", "ones", "signed"),
-    *("wrap", "wrap64"),
+    *("wrap", "wrap64"), *("get_u1", "get_u2", "get_s2", "get_u4", "get_s4"),
+    *("put_1", "put_2", "put_4", "put_bit"),
 )  # fmt: skip
 """Names of functions and types that no node's function may take."""
 
@@ -41,7 +44,20 @@ class Parts:
         self, name: str, kind: CType, count: int, role: str, owner: str, note: str
     ) -> Member:
         """A new member of the state struct."""
-        made = Member(self.places.new(name), kind, count, role, owner, note)
+        return self.keep_member(Member(self.places.new(name), kind, count, role, owner, note))
+
+    def packed(self, name: str, span: Interval, count: int, owner: str, note: str) -> Member:
+        """A new member for states of neurons; narrow ones share bytes where that saves some."""
+        lane = lane_for(span) if count > 1 else None
+        kind = holding(span) if lane is None else CType(8, signed=False)
+        if lane is not None:
+            note += f", {lane.per_byte} a byte"
+        return self.keep_member(
+            Member(self.places.new(name), kind, count, "state", owner, note, lane)
+        )
+
+    def keep_member(self, made: Member) -> Member:
+        """Enter a member of the state struct."""
         self.members.append(made)
         return made
 
@@ -84,16 +100,26 @@ class Parts:
 
     def gather(
         self, name: str, title: str, edge: Edge, drives: tuple[Drive, ...],
-        starts: tuple[Start, ...] = (),
-    ) -> None:  # fmt: skip
+        starts: tuple[Start, ...] = (), bands: Bands | None = None,
+    ) -> Gather:  # fmt: skip
         """A stage that fills an array from events."""
-        self.stages.append(
-            Gather(
-                name=self.function(name), title=title, at=edge.at, type=edge.type,
-                count=edge.words if edge.kind == "mask" else edge.size,
-                reads_input=any(d.edge.callers for d in drives), starts=starts, drives=drives,
-            )
+        made = Gather(
+            name=self.function(name), title=title, at=edge.at, type=edge.type,
+            count=edge.words if edge.kind == "mask" else edge.size,
+            reads_input=any(d.edge.callers for d in drives), starts=starts, drives=drives,
+            bands=bands,
         )  # fmt: skip
+        self.stages.append(made)
+        return made
+
+    def banded(self, name: str, title: str, bands: Bands, gather: Gather, update: Update) -> None:
+        """A stage that calls two others for every band."""
+        reads = gather.reads_input or update.reads_input
+        self.stages.append(
+            Banded(
+                name=name, title=title, reads_input=reads, layer=bands, gather=gather, update=update
+            )
+        )
 
     def keep(self, name: str, title: str, source: Edge, to: Edge) -> None:
         """A stage that stores a signal that would be gone later."""

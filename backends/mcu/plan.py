@@ -9,7 +9,7 @@ import numpy as np
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choice, Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
-from qspinn.ir import Graph, Input, Neuron, Node
+from qspinn.ir import Graph, Input, Lateral, Neuron, Node
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Entry, Plan
 from qspinn.planning import (
@@ -18,22 +18,28 @@ from qspinn.planning import (
     constant_entry,
     counter_entry,
     fitted,
+    has_sign,
     input_plan,
     point,
     reach_of,
     scaled_as,
     threshold_entry,
     threshold_held,
+    top_of,
     weight_format,
 )
 
 WEIGHT = QFormat(8, 0)
-STATE_BITS = 16
+LATERAL = QFormat(16, 0)
+"""A single number becomes code: few bits would save nothing."""
+STATE_BITS, BYTE = 16, 8
 DECAY_BITS = 12
 LEAK_BITS = 4
 MARGIN = 1.25
 """Room above the observed peak of a state; beyond it the state saturates."""
 FINEST = 10
+FEW = 16
+"""Weights of fewer levels of one sign keep them where a narrow membrane takes their scale."""
 
 
 def node_plan(
@@ -56,9 +62,9 @@ def node_plan(
     return Plan({})
 
 
-def room(bits: int) -> int:
-    """The largest integer that a signed format of so many bits holds."""
-    return (1 << (bits - 1)) - 1
+def room(bits: int, *, signed: bool = True) -> int:
+    """The largest integer that a format of so many bits holds."""
+    return (1 << (bits - signed)) - 1
 
 
 def thresholds(bits: int) -> float:
@@ -108,19 +114,34 @@ class _Layer:
         most negative potentials are many thresholds away, and matter little.
         """
         node, bits = self.node, self.bits()
-        seen = MARGIN * float(reach_of(node, "v", np.ones(()), self.calibration))
         threshold = threshold_held(node, self.calibration)
+        reach = float(reach_of(node, "v", np.ones(()), self.calibration))
+        if not self.signed() and f"{node.name}.v" in self.calibration.highs:
+            # What was seen below zero, before the clamp, is never held.
+            reach = max(self.calibration.highs[f"{node.name}.v"], threshold)
+        seen = MARGIN * reach
         if bits >= STATE_BITS or threshold <= 0:
             return seen
         start = float(np.abs(node.states["v"].init.values).max())
         return min(seen, max(start, threshold * thresholds(bits)))
 
+    def signed(self) -> bool:
+        """Whether the membrane may lie below zero; else all its bits are magnitude."""
+        clamp, start = self.node.values.get("v_min"), self.node.states["v"].init
+        return clamp is None or bool((clamp.values < 0).any() or (start.values < 0).any())
+
     def weights(self, connection: Node) -> Entry:
         """How a connection's weights are stored, but for their binary point."""
         path = f"{connection.path}.weight"
         choice, given = self.choice(path), self.given.entries.get(path)
-        fmt = weight_format(choice, WEIGHT) if given is None else given.fmt
+        fmt = self.wanted(connection, choice) if given is None else given.fmt
         return Entry(fmt, choice.rounding or Rounding.NEAREST_EVEN, Overflow.SATURATE)
+
+    def wanted(self, connection: Node, choice: Choice) -> QFormat:
+        """The format of a connection's weights, but for their binary point."""
+        if isinstance(connection, Lateral):
+            return weight_format(choice, LATERAL)
+        return weight_format(choice, WEIGHT, signed=has_sign(connection))
 
     def factor(self) -> FloatArray:
         """The scale: the weights', unless the membrane could not reach as far as it must."""
@@ -129,17 +150,32 @@ class _Layer:
             return self.given.scales[node.path]
         factor = choose_scale(self.graph, node, self.calibration, self.weights)
         held, unit = self.given.entries.get(f"{node.path}.v"), self.unit()
-        top = room(self.bits()) if held is None else held.fmt.range.hi * held.fmt.unit
+        top = float(room(self.bits(), signed=self.signed()))
+        top = top if held is None else held.fmt.range.hi * held.fmt.unit
         # A state must reach this far: leave the weights fewer bits.
-        return np.minimum(factor, top / unit) if unit > 0 else factor
+        limit = top / unit if unit > 0 else np.inf
+        if unit <= 0 or (factor <= limit).all():
+            return factor
+        if self.few() and self.bits() >= BYTE:
+            # Their levels were fitted to the scale, which moves by factors of two; a membrane
+            # that spares no bit takes it as it comes.
+            halvings: FloatArray = np.ceil(np.log2(np.max(factor / limit)))
+            return np.asarray(factor * 2.0**-halvings)
+        return np.minimum(factor, limit)
+
+    def few(self) -> bool:
+        """Whether all weights have so few levels that each counts."""
+        fed = connections_of(self.graph, self.node)
+        return all(top_of(self.weights(c).fmt) < FEW for c in fed if not isinstance(c, Lateral))
 
     def membrane(self, factor: FloatArray) -> QFormat:
         """The membrane's format."""
         path = f"{self.node.path}.v"
         if path in self.given.entries:
             return self.given.entries[path].fmt
-        bits = self.bits()
-        return QFormat(bits, point(self.unit() * float(factor.max()), room(bits), FINEST))
+        bits, signed = self.bits(), self.signed()
+        reach = self.unit() * float(factor.max())
+        return QFormat(bits, point(reach, room(bits, signed=signed), FINEST), signed)
 
     def connection(
         self, connection: Node, factor: FloatArray, membrane: QFormat
@@ -149,7 +185,7 @@ class _Layer:
         Beside a narrow membrane it may be as fine as the weights: what is added up is.
         """
         path = f"{connection.path}.weight"
-        entry = replace(self.weights(connection), fmt=weight_format(self.choice(path), WEIGHT))
+        entry = replace(self.weights(connection), fmt=self.wanted(connection, self.choice(path)))
         fmt = fitted(connection, factor, entry, self.calibration)
         found = {path: replace(entry, fmt=fmt)}
         bias = connection.params().get("bias")
@@ -182,7 +218,7 @@ class _Layer:
         largest = float(np.abs(node.values[name].values).max())
         if name == "threshold":
             largest = threshold_held(node, self.calibration)
-        fmt = membrane
+        fmt = membrane if name in ("threshold", "v_min") else replace(membrane, signed=True)
         if choice.bits is not None:
             # No finer than the membrane, so that comparing shifts no state.
             fine = point(largest * float(factor.max()), room(choice.bits), membrane.frac)

@@ -94,9 +94,9 @@ def trace(network: Network, recording: Recording) -> Trace:
     """A recording as the trace of the interpreter."""
     batch, steps = recording.states.shape
     states = {
-        name: recording.states[member.name]
-        .astype(np.int64)
-        .reshape(batch, steps, *network.shapes[name])
+        name: member.values(recording.states[member.name]).reshape(
+            batch, steps, *network.shapes[name]
+        )
         for name, member in network.states.items()
     }
     edge = network.read.edge

@@ -20,8 +20,10 @@ CAPABILITIES = Capabilities(
     drops_inputs=True,
     synapse_steps=0,
     notes=(
-        "any format of 1 to 32 bits; in memory weights take 2, 4, 8, 16 or 32 bits each (binary "
-        "and ternary ones 2), states 8, 16 or 32",
+        "any format of 1 to 32 bits; in memory weights take 1 (binary), 2, 3, 4, 8, 16 or 32 bits "
+        "each, states 1, 2, 4, 8, 16 or 32",
+        "sums of large images are kept for some rows at a time: a step takes about a third longer "
+        "than with all of them in memory",
         "rows of weights that are all 0, as of dropped inputs, are left out where that saves bytes",
         "a parameter that is equal for all neurons, or all of a channel, is stored once",
         "a rounding that is not floor costs 5 to 16 instructions, stochastic rounding 16 to 27",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from qspinn.fixed import Interval
-from qspinn.ir import CONNECTIONS, Flatten, Graph, Linear, Neuron, Node, SumPool2d
+from qspinn.ir import CONNECTIONS, Flatten, Graph, Lateral, Linear, Neuron, Node, SumPool2d
 from qspinn.printer import fits_int32
 from qspinn.signals import Signal, infer, signals, summed
 
@@ -46,7 +46,9 @@ class View:
             return all(isinstance(user, Neuron) for user in self.users(node.name))
         if isinstance(node, SumPool2d):
             linear = (*CONNECTIONS, SumPool2d, Neuron)
-            return all(isinstance(user, linear) for user in self.users(node.name))
+            users = list(self.users(node.name))
+            # What a window sends in parts has no total until the last.
+            return all(isinstance(u, linear) and not isinstance(u, Lateral) for u in users)
         return False
 
     def origin(self, name: str) -> tuple[str, Signal]:
@@ -89,6 +91,8 @@ class View:
         assert signal.interval is not None, "an integer graph"
         assert events.interval is not None, "an integer graph"
         span, move = signal.interval | ZERO, frac - signal.frac
+        if isinstance(node, Lateral):
+            span = span | _own(node, events.interval)
         value = events.interval | ZERO
         # The value of an event, times the gain, is computed in the type of the sum too.
         scaled = Interval(value.lo * gain, value.hi * gain)
@@ -102,26 +106,17 @@ class View:
         assert fmt is not None, "an integer graph"
         return 1 << (frac - fmt.frac - self.signals[node.inputs[0]].frac)
 
-    def sum_types(self) -> dict[str, CType]:
-        """The type of the sums of each layer that has some.
 
-        A layer takes a wider type where another, no smaller one needs it anyway: then they share
-        one array.
-        """
-        wanted: dict[str, tuple[CType, int]] = {}
-        for node in self.graph.of_type(Neuron):
-            if lazy := self.lazy_inputs(node):
-                frac = self.current(node).frac
-                kind = sum_type([self.reach(x, frac) for x in lazy])
-                wanted[node.name] = (kind, self.signals[node.name].size)
-        found: dict[str, CType] = {}
-        for name, (kind, size) in wanted.items():
-            wider = [k for k, n in wanted.values() if k.bits > kind.bits and n >= size]
-            found[name] = min(wider, key=lambda k: k.bits, default=kind)
-        return found
+def _own(node: Lateral, events: Interval) -> Interval:
+    """What a sum may lack before it gets what all get."""
+    weight = node.weight.values
+    products = [
+        -int(w) * x for w in (weight.min(), weight.max()) for x in (events.lo, events.hi, 0)
+    ]
+    return Interval(min(products), max(products))
 
 
 def sum_type(reaches: Sequence[Interval]) -> CType:
     """The type of sums: their partial sums fit, in any order."""
     lo, hi = sum(r.lo for r in reaches), sum(r.hi for r in reaches)
-    return CType(max(holding(Interval(min(lo, -1), hi)).bits, 16), signed=True)
+    return CType(holding(Interval(min(lo, -1), hi)).bits, signed=True)
