@@ -38,7 +38,6 @@ QSPINN = Path(sys.executable).with_name("qspinn")
 MAX_DROP = 0.01
 ON_CORE, IN_LAVA = 20, 5
 """Samples that the emulated core and Lava are compared on."""
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 Facts = dict[str, Any]
 
 
@@ -61,11 +60,22 @@ def main() -> None:
     text = table(dict(found(arguments.out)))
     print(text)
     if arguments.readme:
-        page = arguments.readme.read_text(encoding="utf-8")
-        head, _, rest = page.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        filled = f"{head}{BEGIN}\n{text}\n{END}{tail}"
-        arguments.readme.write_text(filled, encoding="utf-8")
+        fill(arguments.readme, "results", text)
+
+
+def fill(path: Path, name: str, text: str) -> None:
+    """Put a text between the marks of that name on a page.
+
+    Raises:
+        ValueError: The page has no such marks.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    page = path.read_text(encoding="utf-8")
+    if begin not in page or end not in page:
+        raise ValueError(f"{path} has no marks {begin} and {end}")
+    head, _, rest = page.partition(begin)
+    filled = f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+    path.write_text(filled, encoding="utf-8")
 
 
 def found(out: Path) -> Iterator[tuple[str, list[Facts]]]:

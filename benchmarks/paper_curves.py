@@ -1,6 +1,6 @@
 """Accuracy against the width of the weights: both schemes, the paper's three roundings.
 
-    python benchmarks/paper_curves.py --data DIR [--only NAME] [--out out/paper] [--svg FILE]
+    python benchmarks/paper_curves.py --data DIR [--only NAME] [--svg FILE] [--page FILE]
 
 One width for all weights of a network, measured on its selection part: nothing here is reported on
 test samples. Truncation (TR), rounding to nearest (RN) and stochastic rounding (SR) are applied to
@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np  # reads the variable when it is imported
-from paper import once
+from paper import fill, once
 from paper_networks import CASES, Made
 
 from qspinn import job as jobs
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/paper"))
     parser.add_argument("--only", action="append", choices=sorted(WIDTHS), metavar="NAME")
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--page", type=Path, help="write the curves into this file")
     arguments = parser.parse_args()
     curves: dict[str, dict[str, float]] = {}
     for name in arguments.only or WIDTHS:
@@ -60,6 +61,9 @@ def main() -> None:
         print("\n".join(told(name, curves[name])), flush=True)
     if arguments.svg:
         draw(curves, arguments.svg)
+    if arguments.page:
+        rows = (line for name, found in curves.items() for line in told(name, found))
+        fill(arguments.page, "curves", "\n".join(("", *rows)))
 
 
 def measured(name: str, made: Made, folder: Path) -> dict[str, float]:
