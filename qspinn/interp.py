@@ -61,6 +61,7 @@ class Trace:
         return value
 
 
+_EXACT = 1 << 53
 Watch = Callable[[str, Array], None]
 """Called with a path and values: what states store, connections read and neurons are driven by."""
 
@@ -249,7 +250,7 @@ def _(node: Flatten, x: Array, signal: Signal) -> Array:
 
 @apply.register
 def _(node: Linear, x: Array, signal: Signal) -> Array:
-    y = x.reshape(len(x), -1) @ node.weight.values.T
+    y = _product(x.reshape(len(x), -1), node.weight.values)
     return _biased(y, node.weight, node.bias, signal)
 
 
@@ -299,6 +300,21 @@ def _(node: AvgPool2d, x: Array, signal: Signal) -> Array:
 def _(node: MaxPool2d, x: Array, signal: Signal) -> Array:
     # Spikes and counts are never negative, so padding with zeros adds nothing to a maximum.
     y: Array = _windows(x, node.kernel, node.stride, node.padding).max((-2, -1))
+    return y
+
+
+def _product(x: Array, w: Array) -> Array:
+    """``x @ w.T``.
+
+    Of integers in float64, which numpy multiplies 5 to 8 times as fast, where every partial sum
+    is below 2**53, and thus exact in any order.
+    """
+    if x.dtype == np.int64 and x.size:
+        most = int(np.abs(x).max()) * int(np.abs(w).sum(1).max())
+        if most < _EXACT:
+            exact: Array = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.int64)
+            return exact
+    y: Array = x @ w.T
     return y
 
 

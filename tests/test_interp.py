@@ -340,3 +340,14 @@ def test_data_that_do_not_fit(data: Array, what: str) -> None:
                     Output(name="out", inputs=("n",), readout="membrane_max"))  # fmt: skip
     with pytest.raises(QspinnError, match=what):
         interp.run(graph, data)
+
+
+def test_products_are_exact_beyond_what_float64_holds() -> None:
+    """Weights near 2**31 and counts near 2**22 make sums above 2**53, whose last bit counts."""
+    weight = Param(np.array([[2**31 - 1, 2**31 - 3, -(2**31) + 5]]), QFormat(32, 0))
+    node = Linear(name="fc", inputs=("x",), weight=weight)
+    x = np.array([[2**22 - 1, 2**22 - 3, 1], [0, 1, 2**22 - 1]])
+    signal = Signal((3,), "count", Interval(0, 2**22))
+    want = [[sum(int(a) * int(b) for a, b in zip(row, weight.values[0], strict=True))] for row in x]
+    assert interp.apply(node, x, signal).tolist() == want
+    assert max(abs(v) for (v,) in want) > 2**53
