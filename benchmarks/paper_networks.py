@@ -121,7 +121,7 @@ CASES = {
         "MNIST, unsupervised, 400 neurons", (0, 1, 2),
         partial(unsupervised, neurons=400, passes=1),
         search=(*tries("weight=8,4,3,2,1", "membrane=16,8", *PLAIN),
-                "--evaluations", "60", "--trainings", "6"),
+                "--evaluations", "60", "--trainings", "8"),
     ),
     "stdp-1600": Case(
         "MNIST, unsupervised, 1600 neurons", (0, 1, 2),

@@ -107,8 +107,8 @@ SMALL = (
 
 def test_explore_trains_what_is_too_small_untrained(tmp_path: Path) -> None:
     with np.load(DIGITS / "digits.npz") as file:
-        taught = file["split"] == 0
-        np.savez(tmp_path / "train.npz", x=file["x"][taught], y=file["y"][taught])
+        lessons = file["split"] == 0
+        np.savez(tmp_path / "train.npz", x=file["x"][lessons], y=file["y"][lessons])
     tries = [word for text in SMALL for word in ("--try", text)]
     common = ("--target", "mcu", "--data", DIGITS / "digits.npz")
     folders = [tmp_path / "one", tmp_path / "two"]
@@ -132,7 +132,10 @@ def test_explore_trains_what_is_too_small_untrained(tmp_path: Path) -> None:
     cheap = [e for e in found.entries if e.scheme == "ptq" and e.memory and e.bound is not None]
     assert all(e.bound > 0.02 for e in cheap  # type: ignore[operator]
                if e.complete and e.memory.network <= winner.memory.network)  # type: ignore[union-attr]  # fmt: skip
-    assert sum(e.scheme == "itq" for e in found.entries) <= 6
+    taught = [e for e in found.entries if e.scheme == "itq" and e.memory and e.bound is not None]
+    assert len(taught) <= 6 + 3 * 2 * len(found.knobs)  # and the neighbours of three winners
+    assert all(e.memory.network >= winner.memory.network for e in taught  # type: ignore[union-attr]
+               if e.complete and e.bound <= 0.02)  # type: ignore[operator]  # fmt: skip
 
     plan = parse((folders[0] / "plan.txt").read_text())
     program = quantize(storage.load(folders[0] / "trained.qspinn"), plan)

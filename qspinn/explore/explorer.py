@@ -48,6 +48,9 @@ _HEARD = 10_000
 _SIGNIFICANT = 2000
 """So many samples place the loss of one choice within half a point."""
 
+_ROUNDS = 3
+"""So often a winner gives way to a smaller neighbour."""
+
 _BELOW = 0.01
 """So far below the accuracy asked for the front is still of interest: who asks may give way."""
 
@@ -136,7 +139,10 @@ def explore(
     curves: Sequence[Significance] = ()
     causes: Sequence[Attribution] = ()
     if search.complete:
-        curves, causes, search = _explained(judge, chosen, search, settings)
+        before = chosen
+        chosen, curves, causes, search = _explained(judge, chosen, search, settings)
+        if chosen is not before:
+            _, warnings, _ = _chosen(judge, search.scores, settings)
     comparison = None
     if chosen is not None:
         parts.close(library.variant(chosen.candidate).digest)
@@ -300,21 +306,45 @@ def _within(judge: Judge, score: Score, limits: Limits) -> bool:
     return judge.fits(score.candidate, limits.budget)
 
 
+_Explained = tuple[Score | None, Sequence[Significance], Sequence[Attribution], _Search]
+
+
 def _explained(
     judge: Judge, chosen: Score | None, search: _Search, settings: Settings
-) -> tuple[Sequence[Significance], Sequence[Attribution], _Search]:
-    """The significance of every parameter, and of the winner's choices."""
+) -> _Explained:
+    """The winner, the significance of every parameter, and that of the winner's choices.
+
+    What its choices cost shows in its neighbours. Where one of them will do and is smaller, it is
+    the winner, and explained in turn.
+    """
     base = guided.finest_accepted(_cheap(judge))
     if base is None:
-        return (), (), search
+        return chosen, (), (), search
     try:
         count = min(judge.samples, _SIGNIFICANT)
         found = significance.significance(_cheap(judge), base=base, count=count, distances=True)
         curves = [curve for curve in found if curve.kind != "scheme"]
-        causes = _causes(judge, chosen, settings) if chosen else ()
+        causes: Sequence[Attribution] = ()
+        for _ in range(_ROUNDS if chosen else 0):
+            assert chosen is not None, "there is a round"
+            causes = _causes(judge, chosen, settings)
+            search = _with_finished(judge, search)
+            better, _, _ = _chosen(judge, search.scores, settings)
+            if better is None or better.candidate == chosen.candidate:
+                break
+            chosen = better
+        else:  # of the last winner, whose own neighbours do not count any more
+            causes = _causes(judge, chosen, settings) if chosen else ()
     except KeyboardInterrupt:
-        return (), (), replace(search, complete=False)
-    return curves, causes, search
+        return chosen, (), (), replace(search, complete=False)
+    return chosen, curves, causes, search
+
+
+def _with_finished(judge: Judge, search: _Search) -> _Search:
+    """The search with all that has been measured since."""
+    scores = {score.candidate: score for score in (*judge.finished(), *search.scores)}
+    ordered = tuple(sorted(scores.values(), key=lambda score: score.candidate))
+    return _Search(ordered, search.complete, judge.evaluations, judge.used)
 
 
 def _causes(judge: Judge, chosen: Score, settings: Settings) -> list[Attribution]:
