@@ -190,7 +190,7 @@ BROKEN: list[tuple[Graph, str]] = [
     (changed("back", kind="count", high=3), r"back: delays count\(2,\), reads spike\(2,\)"),
     (changed("back", shape=(3,)), r"rec: weight \(2, 2\) does not fit an input of 3"),
     # readouts
-    (changed("out", readout="vote"), "out: a readout is one of"),
+    (changed("out", readout="majority"), "out: a readout is one of"),
     (changed("out", readout="membrane_last"), "out: the readout 'membrane_last' does not read a"),
     (changed("out", inputs=("fc2",)), "out: the readout 'count' does not read a current"),
     # shapes
