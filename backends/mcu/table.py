@@ -22,7 +22,7 @@ CAPABILITIES = Capabilities(
     notes=(
         "any format of 1 to 32 bits; in memory weights take 1 (binary), 2, 3, 4, 8, 16 or 32 bits "
         "each, states 1, 2, 4, 8, 16 or 32",
-        "sums of large images are kept for some rows at a time: a step takes about a third longer "
+        "sums of large images are kept for some rows at a time: a step takes 30 to 70 % longer "
         "than with all of them in memory",
         "rows of weights that are all 0, as of dropped inputs, are left out where that saves bytes",
         "a parameter that is equal for all neurons, or all of a channel, is stored once",

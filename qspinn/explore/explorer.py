@@ -312,11 +312,7 @@ _Explained = tuple[Score | None, Sequence[Significance], Sequence[Attribution], 
 def _explained(
     judge: Judge, chosen: Score | None, search: _Search, settings: Settings
 ) -> _Explained:
-    """The winner, the significance of every parameter, and that of the winner's choices.
-
-    What its choices cost shows in its neighbours. Where one of them will do and is smaller, it is
-    the winner, and explained in turn.
-    """
+    """The winner, the significance of every parameter, and that of the winner's choices."""
     base = guided.finest_accepted(_cheap(judge))
     if base is None:
         return chosen, (), (), search
@@ -324,20 +320,30 @@ def _explained(
         count = min(judge.samples, _SIGNIFICANT)
         found = significance.significance(_cheap(judge), base=base, count=count, distances=True)
         curves = [curve for curve in found if curve.kind != "scheme"]
-        causes: Sequence[Attribution] = ()
-        for _ in range(_ROUNDS if chosen else 0):
-            assert chosen is not None, "there is a round"
-            causes = _causes(judge, chosen, settings)
-            search = _with_finished(judge, search)
-            better, _, _ = _chosen(judge, search.scores, settings)
-            if better is None or better.candidate == chosen.candidate:
-                break
-            chosen = better
-        else:  # of the last winner, whose own neighbours do not count any more
-            causes = _causes(judge, chosen, settings) if chosen else ()
+        chosen, search = _descended(judge, chosen, search, settings)
+        causes = _causes(judge, chosen, settings) if chosen else ()
     except KeyboardInterrupt:
         return chosen, (), (), replace(search, complete=False)
     return chosen, curves, causes, search
+
+
+def _descended(
+    judge: Judge, chosen: Score | None, search: _Search, settings: Settings
+) -> tuple[Score | None, _Search]:
+    """The winner, or its smaller neighbour where one will do, and what has been measured.
+
+    To say what binds a winner its neighbours are measured in any case.
+    """
+    for _ in range(_ROUNDS if chosen else 0):
+        assert chosen is not None, "there is a round"
+        steps = significance.steps(judge, chosen.candidate).values()
+        judge.correct([step for step in steps if judge.memory(step) is not None], judge.samples)
+        search = _with_finished(judge, search)
+        better, _, _ = _chosen(judge, search.scores, settings)
+        if better is None or better.candidate == chosen.candidate:
+            break
+        chosen = better
+    return chosen, search
 
 
 def _with_finished(judge: Judge, search: _Search) -> _Search:

@@ -166,16 +166,21 @@ def attribute(
     if problem.memory(candidate) is None:
         raise PlanError("the candidate is refused: nothing can be attributed")
     finer = {k: space.moved(candidate, k, 0) for k, taken in enumerate(candidate) if taken}
-    coarser = {
-        k: _coarser(problem, candidate, k)
-        for k, knob in enumerate(space.knobs)
-        if knob.ordered and candidate[k] + 1 < len(knob.options)
-    }
+    coarser = steps(problem, candidate)
     right = _measured(problem, [candidate, *finer.values(), *coarser.values()], count)
     return [
         _attribution(problem, candidate, k, right, (finer.get(k), coarser.get(k)), level)
         for k in range(len(space.knobs))
     ]
+
+
+def steps(problem: Problem, candidate: Candidate) -> dict[int, Candidate]:
+    """The candidate with each knob one step coarser, by the knob's place."""
+    return {
+        k: _coarser(problem, candidate, k)
+        for k, knob in enumerate(problem.space.knobs)
+        if knob.ordered and candidate[k] + 1 < len(knob.options)
+    }
 
 
 def _coarser(problem: Problem, candidate: Candidate, k: int) -> Candidate:
