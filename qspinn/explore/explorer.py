@@ -330,10 +330,7 @@ def _explained(
 def _descended(
     judge: Judge, chosen: Score | None, search: _Search, settings: Settings
 ) -> tuple[Score | None, _Search]:
-    """The winner, or its smaller neighbour where one will do, and what has been measured.
-
-    To say what binds a winner its neighbours are measured in any case.
-    """
+    """The winner, or its smaller neighbour where one will do, and what has been measured."""
     for _ in range(_ROUNDS if chosen else 0):
         assert chosen is not None, "there is a round"
         steps = significance.steps(judge, chosen.candidate).values()
