@@ -26,7 +26,6 @@ from paper_table import table
 from qspinn import datasets, storage
 from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
-from qspinn.engine.events import Events
 from qspinn.engine.sweep import sweep
 from qspinn.explore import files
 from qspinn.explore.result import Entry, Exploration
@@ -36,7 +35,7 @@ from qspinn.output import GRAPH, read_manifest
 
 QSPINN = Path(sys.executable).with_name("qspinn")
 MAX_DROP = 0.01
-ON_CORE, IN_LAVA = 20, 5
+CORE, ON_CORE, IN_LAVA = "qemu-cortex-m4", 20, 5
 """Samples that the emulated core and Lava are compared on."""
 Facts = dict[str, Any]
 
@@ -97,13 +96,15 @@ def whole(case: Case, data: Path, folder: Path, seed: int) -> Facts:
                   "--train-data", str(made.lessons), "--workers", "1", *case.search)  # fmt: skip
         compiled(made, mcu, "mcu", *search)
     if not loihi.exists():
-        compiled(made, loihi, "loihi", *case.loihi)
+        compiled(made, loihi, "loihi")
     checks = {
         "host": once(folder / "host.json", lambda: equal(mcu, made, "host")),
-        "core": once(folder / "core.json", lambda: equal(mcu, made, case.core, ON_CORE)),
+        "core": once(folder / "core.json", lambda: equal(mcu, made, CORE, ON_CORE)),
         "lava": once(folder / "lava.json", lambda: equal(loihi, made, "lava", IN_LAVA)),
     }
-    return once(folder / "facts.json", lambda: {**facts_of(made, mcu), "checks": checks})
+    return once(
+        folder / "facts.json", lambda: {"seed": seed, **facts_of(made, mcu), "checks": checks}
+    )
 
 
 def once(path: Path, make: Callable[[], Facts]) -> Facts:
@@ -189,15 +190,12 @@ def bits_of(graph: Graph) -> float:
 
 
 def activity(dataset: Dataset, graph: Graph, encoder: Encoder) -> Facts:
-    """Events, spikes of the neurons and synaptic operations per inference, on the report part."""
+    """Spikes of the neurons and synaptic operations per inference, on the report part."""
     count = len(dataset.part("report"))
     stimulus = Stimulus(graph, dataset, encoder, dataset.part("report"))
     data = stimulus.part(graph.input.fmt, 0, count)
     (tally,) = sweep([graph], data, operations=True)
-    events = data.index.size if isinstance(data, Events) else int((data != 0).sum())
     return {
-        "steps": stimulus.steps,
-        "inputs": events / count,
         "spikes": sum(tally.spikes.values()) / count,
         "operations": sum(tally.operations.values()) / count,
     }

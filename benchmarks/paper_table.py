@@ -24,17 +24,18 @@ def table(found: Mapping[str, Sequence[Facts]]) -> str:
         ("float32", lambda f: f"{f['baseline']:,}"),
         ("smaller", smaller),
         ("spikes, synaptic operations", lambda f: f"{f['spikes']:,.0f}, {f['operations']:,.0f}"),
-        ("bit-exact on", equal),
+        ("samples, bit-exact", equal),
     )
     lines = [
         "| network | " + " | ".join(name for name, _ in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
     for name, seeds in found.items():
-        for nth, facts in enumerate(seeds):
-            title = CASES[name].title + (f", seed {nth}" if len(CASES[name].seeds) > 1 else "")
+        several = len(CASES[name].seeds) > 1
+        for facts in seeds:
+            title = CASES[name].title + (f", seed {facts['seed']}" if several else "")
             lines.append(f"| {title} | " + " | ".join(say(facts) for _, say in columns) + " |")
-        if len(seeds) > 1:
+        if several and len(seeds) == len(CASES[name].seeds):
             lines.append(mean(CASES[name].title, seeds, len(columns)))
     return "\n".join(lines)
 
@@ -75,10 +76,13 @@ def schemes(facts: Facts) -> str:
     return ", ".join(f"{found[s]['bytes']:,} B" if found[s] else "none" for s in ("ptq", "itq"))
 
 
+NAMES = {"host": "C on the host", "core": "on a Cortex-M4", "lava": "the Loihi package in Lava"}
+
+
 def equal(facts: Facts) -> str:
     """How many samples each executor was compared on."""
     checks = facts["checks"]
-    return ", ".join(f"{name} {check['samples']:,}" for name, check in checks.items())
+    return ", ".join(f"{NAMES[name]} {check['samples']:,}" for name, check in checks.items())
 
 
 def mean(title: str, seeds: Sequence[Facts], columns: int) -> str:

@@ -39,6 +39,7 @@ from qspinn.ir import (
     Flatten,
     Graph,
     Input,
+    Lateral,
     Linear,
     MaxPool2d,
     Neuron,
@@ -386,3 +387,18 @@ def test_counts_are_exact() -> None:
     again = instructions(files_of(graph), build(graph), events(graph), CORES["cortex-m0plus"])
     assert np.array_equal(once, again)
     assert once.min() > 100
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize(
+    ("size", "weight"), [(2, 1_500_000_000), (3, 1_000_000_000), (2, -(2**31))]
+)
+def test_lateral_totals_beyond_32_bits(size: int, weight: int) -> None:
+    """What all get includes each one's own part, which is taken out again."""
+    graph = chain(
+        "over",
+        Input(name="x", shape=(size,)),
+        Lateral(name="l", inputs=("x",), weight=param(weight, "s32f0")),
+        lif("e", "l", size, 30),
+    )
+    agrees(graph, np.ones((1, 4, size), np.int64), "sanitize")

@@ -92,7 +92,7 @@ class View:
         assert events.interval is not None, "an integer graph"
         span, move = signal.interval | ZERO, frac - signal.frac
         if isinstance(node, Lateral):
-            span = span | _own(node, events.interval)
+            span = span | _own(node, events.interval, x.size)
         value = events.interval | ZERO
         # The value of an event, times the gain, is computed in the type of the sum too.
         scaled = Interval(value.lo * gain, value.hi * gain)
@@ -107,11 +107,14 @@ class View:
         return 1 << (frac - fmt.frac - self.signals[node.inputs[0]].frac)
 
 
-def _own(node: Lateral, events: Interval) -> Interval:
-    """What a sum may lack before it gets what all get."""
+def _own(node: Lateral, events: Interval, size: int) -> Interval:
+    """What a sum may lack before it gets what all get, and what all get: its own part, too."""
     weight = node.weight.values
     products = [
-        -int(w) * x for w in (weight.min(), weight.max()) for x in (events.lo, events.hi, 0)
+        int(w) * x * times
+        for w in (weight.min(), weight.max())
+        for x in (events.lo, events.hi, 0)
+        for times in (-1, size)
     ]
     return Interval(min(products), max(products))
 
