@@ -160,6 +160,7 @@ def fitted(connection: Node, factor: FloatArray, entry: Entry, calibration: Cali
     """
     rows, fmt = weight(connection), entry.fmt
     if isinstance(connection, Lateral):
+        rows = connection.weight.values.reshape(-1, 1)
         rows = np.broadcast_to(rows, (max(len(rows), factor.size), 1))
     limits = np.broadcast_to(top_of(fmt) * fmt.unit / factor.reshape(-1), (len(rows),))
     moves = _moves(float((np.abs(rows).max(1) / limits).max()))

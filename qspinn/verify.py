@@ -94,7 +94,12 @@ def _readout(node: Output) -> None:
     if bool(node.labels) != (node.readout == VOTE):
         raise VerifyError(f"the readout {node.readout!r} has {len(node.labels)} labels")
     if node.labels and not (min(node.labels) >= -1 and max(node.labels) >= 0):
-        raise VerifyError(f"labels run from 0, or are -1; not {min(node.labels)} or all of them -1")
+        raise VerifyError(
+            f"labels run from {min(node.labels)} to {max(node.labels)}",
+            hint="a label is a class from 0 on, or -1; some element must speak for a class",
+        )
+    if node.labels and max(node.labels) >= len(node.labels):
+        raise VerifyError(f"{len(node.labels)} elements cannot speak for class {max(node.labels)}")
     if missing := set(range(max(node.labels, default=-1) + 1)) - set(node.labels):
         raise VerifyError(f"no element speaks for class {min(missing)}")
 

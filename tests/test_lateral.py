@@ -12,8 +12,10 @@ from qspinn import storage
 from qspinn.backend import backend, default_plan
 from qspinn.calibrate import observe
 from qspinn.choice import Choice
+from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
 from qspinn.engine.sweep import sweep
+from qspinn.errors import PlanError
 from qspinn.explore.knobs import space_of
 from qspinn.interp import run
 from qspinn.ir import (
@@ -24,6 +26,7 @@ from qspinn.ir import (
     Input,
     Lateral,
     Linear,
+    Neuron,
     Node,
     Output,
     Param,
@@ -39,6 +42,7 @@ from qspinn.readout import summarize
 from qspinn.signals import signals
 from qspinn.simulate import simulate
 from qspinn.text import text
+from qspinn.verify import verify
 
 INPUTS, NEURONS = 20, 9
 LABELS = (0, 1, 2, 0, 1, 2, 0, -1, 2)
@@ -226,3 +230,63 @@ def test_a_frozen_adaptation_is_a_threshold(rng: np.random.Generator) -> None:
     data = spikes(rng, (3, 40, INPUTS), 0.4)
     assert np.array_equal(run(found, data).output, run(graph, data).output)
     assert "adaptation" in canonicalize(adaptive(0.99, 0.0, start))["exc"].states  # type: ignore[attr-defined]
+
+
+# --- what stands beside them ---
+
+
+def test_a_uniform_matrix_over_an_image_stays_one() -> None:
+    """A linear connection reads flat, a lateral one keeps the shape."""
+    graph = Graph(
+        "image",
+        (
+            Input(name="x", shape=(3, 3)),
+            Linear(name="fc", inputs=("x",), weight=Param(matrix().weight.values)),
+            lif("exc", "fc", NEURONS),
+            Output(name="out", inputs=("exc",)),
+        ),
+    )
+    assert isinstance(verify(canonicalize(graph))["fc"], Linear)
+
+
+def test_beside_a_clamped_membrane_nothing_is_clipped(rng: np.random.Generator) -> None:
+    """Its format is unsigned and a bit finer; a bias has a sign, and a start counts as reach."""
+    plain = lif("exc", "fc", NEURONS, decay=0.1, theta=0.9)
+    values = {**plain.values, "bias": param(0.85), "v_min": param(0.0)}
+    model = spiking(clamp=True, bias=True)
+    neuron = replace(
+        plain, model=model, values={name: values[name] for name in model.params},
+        states={"v": State(param(15.0))},
+    )  # fmt: skip
+    weight = Param(rng.uniform(0, 0.04, (NEURONS, INPUTS)))
+    graph = Graph(
+        "clamped",
+        (
+            Input(name="x", shape=(INPUTS,)),
+            Linear(name="fc", inputs=("x",), weight=weight),
+            neuron,
+            Output(name="out", inputs=("exc",)),
+        ),
+    )
+    data = spikes(rng, (4, 30, INPUTS), 0.3)
+    plan = plan_of(graph, data)
+    assert not plan["exc.v"].fmt.signed
+    program = quantize(graph, plan)
+    held = program["exc"]
+    assert isinstance(held, Neuron)
+    factor = float(plan.scales["exc"])
+    unit = held.states["v"].init.fmt
+    assert unit is not None
+    assert abs(float(held.states["v"].init.real) - 15.0 * factor) <= unit.unit
+    assert abs(float(held.values["bias"].real) - 0.85 * factor) <= 2 * unit.unit
+    assert np.array_equal(run(program, data).output, run(graph, data).output)
+
+
+@pytest.mark.needs("torch")
+def test_a_vote_is_not_trained_by_gradients(rng: np.random.Generator) -> None:
+    from qspinn.train.fitting import fit
+
+    graph, data = competing(9, lateral()), spikes(rng, (6, 40, INPUTS), 0.3)
+    lessons = Dataset("d", data, np.zeros(6, np.int64), np.zeros(6, np.int64))
+    with pytest.raises(PlanError, match="a network that votes"):
+        fit(graph, plan_of(graph, data), lessons, Encoder())

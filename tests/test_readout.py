@@ -54,8 +54,9 @@ def test_a_vote_is_by_spikes_for_each_element_that_speaks() -> None:
         ({"readout": "count", "labels": (0, 1)}, "'count' has 2 labels"),
         ({"readout": VOTE}, "'vote' has 0 labels"),
         ({"readout": VOTE, "labels": (0, 1, 1)}, "has 3 labels for 2 elements"),
-        ({"readout": VOTE, "labels": (-1, -1)}, "or all of them -1"),
-        ({"readout": VOTE, "labels": (0, 2)}, "no element speaks for class 1"),
+        ({"readout": VOTE, "labels": (-1, -1)}, "labels run from -1 to -1"),
+        ({"readout": VOTE, "labels": (0, 2)}, "2 elements cannot speak for class 2"),
+        ({"readout": VOTE, "labels": (1, 1)}, "no element speaks for class 0"),
     ],
 )
 def test_labels_must_fit(options: dict[str, Any], message: str) -> None:

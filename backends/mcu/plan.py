@@ -118,7 +118,8 @@ class _Layer:
         reach = float(reach_of(node, "v", np.ones(()), self.calibration))
         if not self.signed() and f"{node.name}.v" in self.calibration.highs:
             # What was seen below zero, before the clamp, is never held.
-            reach = max(self.calibration.highs[f"{node.name}.v"], threshold)
+            start = float(node.states["v"].init.values.max())
+            reach = max(self.calibration.highs[f"{node.name}.v"], threshold, start)
         seen = MARGIN * reach
         if bits >= STATE_BITS or threshold <= 0:
             return seen
@@ -216,9 +217,15 @@ class _Layer:
             return constant_entry(node, name)
         rounding = choice.rounding or Rounding.NEAREST_EVEN
         largest = float(np.abs(node.values[name].values).max())
+        if name == "adaptation_step":
+            held = self.state("adaptation", factor, membrane).fmt
+            return Entry(held, rounding, Overflow.SATURATE, "shared")
         if name == "threshold":
             largest = threshold_held(node, self.calibration)
-        fmt = membrane if name in ("threshold", "v_min") else replace(membrane, signed=True)
+        fmt = membrane
+        if not self.signed() and name not in ("threshold", "v_min"):
+            fine = point(largest * float(factor.max()), room(membrane.bits), membrane.frac)
+            fmt = QFormat(membrane.bits, fine)
         if choice.bits is not None:
             # No finer than the membrane, so that comparing shifts no state.
             fine = point(largest * float(factor.max()), room(choice.bits), membrane.frac)

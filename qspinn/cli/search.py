@@ -44,7 +44,8 @@ _OPTIONS = (
                  help="An .npz file of other samples, all of which itq trains on."),
     click.option("--trainings", type=click.IntRange(1), default=12, show_default=True,
                  help="Most candidates to train; each takes seconds to minutes, and so do the "
-                      "neighbours of a winner that was trained, two for each knob."),
+                      "neighbours of a winner that was trained, two for each knob, and of one "
+                      "that gives way to a smaller neighbour."),
     click.option("--try", "tries", multiple=True, metavar="WHAT=A,B",
                  help="What to try of a kind or a path, such as weight=8,4,ternary or "
                       "lif1.v=16,8; nothing after = leaves it alone. May be repeated."),

@@ -34,7 +34,7 @@ from qspinn.explore.settings import Settings
 from qspinn.explore.space import Candidate, Space
 from qspinn.explore.stimulus import Stimulus
 from qspinn.explore.store import Store
-from qspinn.explore.training import Untrained, scheme_of, trained, untrained
+from qspinn.explore.training import Untrained, scheme_of, smaller, trained, untrained
 from qspinn.ir import Graph
 from qspinn.job import Job
 from qspinn.memory import Device, float_bytes
@@ -331,10 +331,9 @@ def _descended(
     judge: Judge, chosen: Score | None, search: _Search, settings: Settings
 ) -> tuple[Score | None, _Search]:
     """The winner, or its smaller neighbour where one will do, and what has been measured."""
-    for _ in range(_ROUNDS if chosen else 0):
+    for _ in range(_ROUNDS if chosen and settings.strategy == "guided" else 0):
         assert chosen is not None, "there is a round"
-        steps = significance.steps(judge, chosen.candidate).values()
-        judge.correct([step for step in steps if judge.memory(step) is not None], judge.samples)
+        judge.correct(smaller(judge, chosen.candidate), judge.samples)
         search = _with_finished(judge, search)
         better, _, _ = _chosen(judge, search.scores, settings)
         if better is None or better.candidate == chosen.candidate:

@@ -14,6 +14,7 @@ import numpy as np
 from qspinn.explore.front import front_of
 from qspinn.explore.guided import TINY, spread
 from qspinn.explore.problem import BoolArray, Problem, Score
+from qspinn.explore.significance import steps
 from qspinn.explore.space import Candidate, Space
 
 Accepts = Callable[[Score], bool]
@@ -68,6 +69,20 @@ class Untrained:
     def distance(self, candidates: Sequence[Candidate]) -> list[float]:
         """See `Problem`."""
         return self.whole.distance(candidates)
+
+
+def smaller(problem: Problem, candidate: Candidate) -> list[Candidate]:
+    """What is smaller by one step of a knob; sizes are those of the untrained twins."""
+    space, knob = problem.space, scheme_of(problem.space)
+    cheap = problem if knob is None else Untrained(problem, knob)
+    twin = candidate if knob is None else space.moved(candidate, knob, 0)
+    before = cheap.memory(twin)
+    less = [
+        step
+        for step in steps(cheap, twin).values()
+        if before is not None and (cheap.memory(step) or before) < before
+    ]
+    return less if knob is None else [space.moved(c, knob, candidate[knob]) for c in less]
 
 
 def trained(

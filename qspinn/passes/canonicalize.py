@@ -207,11 +207,12 @@ def _uniform(graph: Graph) -> Graph:
     What stands on the diagonal becomes a `Scale` beside it.
     """
     changed: dict[str, tuple[Node, ...]] = {}
-    taken = set(graph.by_name)
+    taken, known = set(graph.by_name), signals(graph)
     for node in graph.of_type(Linear):
         found = _evenly(node)
         readers = graph.users(node.name)
-        if found is None or not all(isinstance(user, Neuron) for user in readers):
+        flat = len(known[node.inputs[0]].shape) == 1
+        if found is None or not flat or not all(isinstance(user, Neuron) for user in readers):
             continue
         off, own = found
         nodes: list[Node] = [Lateral(name=node.name, inputs=node.inputs, weight=Param(off))]
@@ -284,11 +285,11 @@ def _without_frozen(graph: Graph) -> Graph:
 
 
 def _thawed(node: Neuron) -> Neuron:
-    if "adaptation" not in node.states:
+    if not {"adaptation_decay", "adaptation_step"} <= node.values.keys():
         return node
     values = dict(node.values)
     decay, step = values.pop("adaptation_decay").values, values.pop("adaptation_step").values
-    if (decay != 1.0).any() or step.any():
+    if (decay != 1.0).any() or step.any() or not node.model.name.endswith(("ALIF", "AIF")):
         return node
     model = spiking(**{**rule_of(node), "adaptive": False})
     start = node.states["adaptation"].init.values

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.dynamics import Op
-from qspinn.errors import QuantizeError
+from qspinn.errors import QuantizeError, VerifyError
 from qspinn.fixed import Interval, Overflow, Rounding
 from qspinn.intervals import fixpoint
 from qspinn.ir import Array, Neuron
@@ -108,11 +108,18 @@ def cell_of(made: Lists, node: Neuron) -> Cell:
     states = list(node.states)
     return Cell(
         ops, ends, np.array(rows), leaf["a"],
-        np.array([leaf.get(name, -1) for name in states]),
+        _places(leaf, node),
         np.array([made.finals[name] for name in states]),
         np.array([_row(node.states[name].init.values, node) for name in states]),
         made.sent, np.array(_comparison(made)), leaf["threshold"],
     )  # fmt: skip
+
+
+def _places(leaf: Mapping[str, int], node: Neuron) -> Array:
+    """The rows of the states."""
+    if unread := [name for name in node.states if name not in leaf]:
+        raise VerifyError(f"its state {unread[0]!r} is never read", at=node.name)
+    return np.array([leaf[name] for name in node.states])
 
 
 def _row(values: Array, node: Neuron) -> Array:

@@ -10,9 +10,9 @@ import numpy as np
 
 from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
-from qspinn.errors import FrontendError, ToolchainError
+from qspinn.errors import FrontendError, PlanError, ToolchainError
 from qspinn.explore.lessons import require_labels
-from qspinn.ir import Array, Graph
+from qspinn.ir import VOTE, Array, Graph
 from qspinn.passes.quantize import quantize
 from qspinn.plan import Plan
 from qspinn.train.recipe import Recipe
@@ -60,6 +60,7 @@ def fit(
 
     Raises:
         ToolchainError: torch is not installed, or finds no such device.
+        PlanError: The network votes, and learns otherwise.
         FrontendError: The labels are missing, or are no outputs of the network.
         QspinnError: The plan does not fit, or needs numbers too large to train with.
     """
@@ -67,6 +68,11 @@ def fit(
     require_torch(recipe.device)
     from qspinn.train import loop
 
+    if graph.output.readout == VOTE:
+        raise PlanError(
+            "a network that votes is not trained by gradients", at=graph.name,
+            hint="qspinn.stdp.learn lets it learn by spike timing",
+        )  # fmt: skip
     if dataset.y is None:
         raise FrontendError("has no labels to train on", at=dataset.name)
     some = np.arange(len(dataset.y)) if index is None else index

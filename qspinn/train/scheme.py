@@ -21,7 +21,7 @@ from qspinn.stdp import learn
 from qspinn.train.fitting import fit, require_torch
 from qspinn.train.recipe import Recipe
 
-_VERSION = 1
+_VERSION = 2
 """Another one where the same arguments would train another network."""
 _GRAPH, _PLAN = ".qspinn", ".plan"
 _AGAIN = 0.02
