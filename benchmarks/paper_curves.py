@@ -110,7 +110,10 @@ def share(job: Job, graph: Graph) -> float:
 def told(name: str, found: Mapping[str, float]) -> Iterator[str]:
     """The points of a network as a Markdown table, in percent."""
     widths = WIDTHS[name]
-    yield f"**{CASES[name].title}**, float {100 * found['float']:.2f} %"
+    yield (
+        f"**{CASES[name].title}**, float {100 * found['float']:.2f} %, states of "
+        f"{STATE_BITS[name]} bits, the first {SAMPLES} samples"
+    )
     yield ""
     yield "| bits | " + " | ".join(f"{s.upper()} {w}" for s in SCHEMES for w in ROUNDINGS) + " |"
     yield "|---|" + "---|" * (len(SCHEMES) * len(ROUNDINGS))
