@@ -34,7 +34,6 @@ from qspinn.ir import CONNECTIONS, Graph
 from qspinn.output import GRAPH, read_manifest
 
 QSPINN = Path(sys.executable).with_name("qspinn")
-MAX_DROP = 0.01
 CORE, ON_CORE, IN_LAVA = "qemu-cortex-m4", 20, 5
 """Samples that the emulated core and Lava are compared on."""
 Facts = dict[str, Any]
@@ -92,7 +91,7 @@ def whole(case: Case, data: Path, folder: Path, seed: int) -> Facts:
     made = case.make(data, folder, seed)
     mcu, loihi = folder / "mcu", folder / "loihi"
     if not mcu.exists():
-        search = ("--max-drop", f"{MAX_DROP:.0%}", "--scheme", "ptq,itq", "--resume",
+        search = ("--max-drop", f"{case.max_drop:.1%}", "--scheme", "ptq,itq", "--resume",
                   "--train-data", str(made.lessons), "--workers", "1", *case.search)  # fmt: skip
         compiled(made, mcu, "mcu", *search)
     if not loihi.exists():
@@ -103,7 +102,7 @@ def whole(case: Case, data: Path, folder: Path, seed: int) -> Facts:
         "lava": once(folder / "lava.json", lambda: equal(loihi, made, "lava", IN_LAVA)),
     }
     return once(
-        folder / "facts.json", lambda: {"seed": seed, **facts_of(made, mcu), "checks": checks}
+        folder / "facts.json", lambda: {"seed": seed, **facts_of(made, mcu, case), "checks": checks}
     )
 
 
@@ -137,7 +136,7 @@ def equal(folder: Path, made: Made, executor: str, samples: int | None = None) -
     return dict(verdict)
 
 
-def facts_of(made: Made, folder: Path) -> Facts:
+def facts_of(made: Made, folder: Path, case: Case) -> Facts:
     """What the table says of a network, read from the artifact."""
     manifest = read_manifest(folder)
     exploration = files.read(folder)
@@ -155,15 +154,16 @@ def facts_of(made: Made, folder: Path) -> Facts:
         "baseline": manifest["baseline_bytes"],
         "baseline_active": manifest["baseline_bytes_active"],
         "selected": dict(winner.words) if winner else {},
-        "schemes": {name: best(exploration, name) for name in ("ptq", "itq")},
+        "schemes": {name: best(exploration, name, case.max_drop) for name in ("ptq", "itq")},
         "bits": bits_of(graph),
         **activity(datasets.load(made.data), graph, encoder),
     }
 
 
-def best(exploration: Exploration, scheme: str) -> Facts | None:
+def best(exploration: Exploration, scheme: str, max_drop: float) -> Facts | None:
     """The smallest candidate of a scheme that keeps to the limit on the selection part."""
-    kept = [e for e in exploration.entries if e.scheme == scheme and e.complete and keeps(e)]
+    found = (e for e in exploration.entries if e.scheme == scheme and e.complete)
+    kept = [e for e in found if keeps(e, max_drop)]
     if not kept:
         return None
     entry = min(kept, key=lambda e: e.memory.network if e.memory else 1 << 62)
@@ -173,9 +173,9 @@ def best(exploration: Exploration, scheme: str) -> Facts | None:
             "words": dict(entry.words)}  # fmt: skip
 
 
-def keeps(entry: Entry) -> bool:
+def keeps(entry: Entry, max_drop: float) -> bool:
     """Whether a candidate loses no more than is allowed, as far as the selection can tell."""
-    return entry.bound is not None and entry.bound <= MAX_DROP
+    return entry.bound is not None and entry.bound <= max_drop
 
 
 def bits_of(graph: Graph) -> float:
