@@ -72,5 +72,7 @@ paper: setup
 		--page benchmarks/README.md
 
 clean:
-	rm -rf build dist out .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@# What `make paper` found took hours.
+	find out -mindepth 1 -maxdepth 1 ! -name paper -exec rm -rf {} + 2>/dev/null || true
 	find qspinn backends templates tests scripts examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

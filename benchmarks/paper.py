@@ -88,6 +88,9 @@ def found(out: Path) -> Iterator[tuple[str, list[Facts]]]:
 def whole(case: Case, data: Path, folder: Path, seed: int) -> Facts:
     """Every step of one network."""
     folder.mkdir(parents=True, exist_ok=True)
+    asked = {"search": list(case.search), "max_drop": case.max_drop}
+    if once(folder / "asked.json", lambda: asked) != asked:
+        raise SystemExit(f"{folder} was searched with other options: remove it")
     made = case.make(data, folder, seed)
     mcu, loihi = folder / "mcu", folder / "loihi"
     if not mcu.exists():

@@ -19,7 +19,8 @@ from qspinn.explore.lessons import lessons
 from qspinn.explore.problem import Score
 from qspinn.explore.settings import Settings
 from qspinn.explore.space import Candidate, Knob, Space
-from qspinn.explore.training import Untrained, scheme_of, trained, untrained
+from qspinn.explore.training import trained
+from qspinn.explore.twins import Untrained, scheme_of, untrained
 from qspinn.frontends.report import Imported
 from qspinn.job import Job
 from qspinn.stats import drop_bound

@@ -49,6 +49,14 @@ def test_neurons_that_vote_need_no_torch(graph: Graph, monkeypatch: pytest.Monke
     assert trained.digest == learn(DATA, ENCODER, made.recipe, graph=graph, plan=plan).graph.digest
 
 
+def test_what_cannot_learn_is_said_before_the_search(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ToolchainError, match="numba"):
+        schemes(("itq",), Lessons(DATA, 5, graph))
+
+
 def test_a_network_learns_once(
     graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,10 @@ def read(paths: list[Path], recipe: Recipe) -> tuple[Events, Array]:
 
 def files(folder: Path) -> list[Path]:
     """The recordings of a folder: a folder for each user and light, a file for each gesture."""
-    found = sorted(folder.glob("*/*.npy"), key=lambda path: (path.parent.name, int(path.stem)))
+    found = list(folder.glob("*/*.npy"))
+    if stray := [path for path in found if not path.stem.isdecimal()]:
+        sys.exit(f"{stray[0]}: no recording; they are called K.npy, K the gesture")
+    found.sort(key=lambda path: (path.parent.name, int(path.stem)))
     if not found:
         sys.exit(
             f"{folder}: holds no recording; tonic's layout is userNN_light/K.npy, K the gesture"
@@ -95,6 +98,8 @@ def events_of(path: Path) -> tuple[Array, Array]:
     stored = np.load(path)
     if stored.dtype.names:
         x, y, p, t = (stored[name].astype(np.float64) for name in "xypt")
+    elif stored.ndim != 2 or stored.shape[1] != 4:
+        sys.exit(f"{path}: shape {stored.shape}, needs one row of x, y, polarity, time an event")
     else:
         x, y, p, t = stored.astype(np.float64).T
     t = t - t.min()

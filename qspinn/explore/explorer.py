@@ -34,7 +34,8 @@ from qspinn.explore.settings import Settings
 from qspinn.explore.space import Candidate, Space
 from qspinn.explore.stimulus import Stimulus
 from qspinn.explore.store import Store
-from qspinn.explore.training import Untrained, scheme_of, smaller, trained, untrained
+from qspinn.explore.training import smaller, trained
+from qspinn.explore.twins import Untrained, scheme_of, untrained
 from qspinn.ir import Graph
 from qspinn.job import Job
 from qspinn.memory import Device, float_bytes

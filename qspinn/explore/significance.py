@@ -10,6 +10,7 @@ from qspinn.explore.grid import kinds
 from qspinn.explore.problem import BoolArray, Problem
 from qspinn.explore.result import Attribution, Significance
 from qspinn.explore.space import Candidate, Space
+from qspinn.explore.twins import sizes, twin
 from qspinn.stats import accuracy, drop_bound, paired_difference
 
 REFUSED = "the target refuses it"
@@ -185,12 +186,13 @@ def steps(problem: Problem, candidate: Candidate) -> dict[int, Candidate]:
 
 def _coarser(problem: Problem, candidate: Candidate, k: int) -> Candidate:
     """The next coarser option of a knob that saves memory; where none does, the next."""
-    before = problem.memory(candidate)
+    cheap = sizes(problem)
+    before = cheap.memory(twin(problem, candidate))
     assert before is not None, "it was accepted"
     options = range(candidate[k] + 1, len(problem.space.knobs[k].options))
     ways = [problem.space.moved(candidate, k, option) for option in options]
     for way in ways:
-        size = problem.memory(way)
+        size = cheap.memory(twin(problem, way))
         if size is not None and size < before:
             return way
     return ways[0]

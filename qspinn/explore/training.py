@@ -7,15 +7,15 @@ first, and what it found says where training may pay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qspinn.explore.front import front_of
 from qspinn.explore.guided import TINY, spread
-from qspinn.explore.problem import BoolArray, Problem, Score
+from qspinn.explore.problem import Problem, Score
 from qspinn.explore.significance import steps
-from qspinn.explore.space import Candidate, Space
+from qspinn.explore.space import Candidate
+from qspinn.explore.twins import sizes, twin
 
 Accepts = Callable[[Score], bool]
 
@@ -23,66 +23,15 @@ ROUND = 4
 """Trained before the best of them is looked at."""
 
 
-def scheme_of(space: Space) -> int | None:
-    """The place of the knob that chooses the scheme; None: there is one scheme only."""
-    several = (len(knob.options) > 1 and knob.kind == "scheme" for knob in space.knobs)
-    return next((k for k, found in enumerate(several) if found), None)
-
-
-def untrained(space: Space, knob: int) -> Space:
-    """The space in which the knob has its first option only: the same candidates, and fewer."""
-    knobs = list(space.knobs)
-    knobs[knob] = replace(knobs[knob], options=knobs[knob].options[:1])
-    return Space(tuple(knobs))
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """A problem without the schemes that train: its candidates are the whole problem's, too."""
-
-    whole: Problem
-    knob: int
-
-    @property
-    def space(self) -> Space:
-        """The space in which the scheme is the first."""
-        return untrained(self.whole.space, self.knob)
-
-    @property
-    def samples(self) -> int:
-        """See `Problem`."""
-        return self.whole.samples
-
-    @property
-    def baseline(self) -> BoolArray:
-        """See `Problem`."""
-        return self.whole.baseline
-
-    def memory(self, candidate: Candidate) -> int | None:
-        """See `Problem`."""
-        return self.whole.memory(candidate)
-
-    def correct(self, candidates: Sequence[Candidate], count: int) -> list[BoolArray]:
-        """See `Problem`."""
-        return self.whole.correct(candidates, count)
-
-    def distance(self, candidates: Sequence[Candidate]) -> list[float]:
-        """See `Problem`."""
-        return self.whole.distance(candidates)
-
-
 def smaller(problem: Problem, candidate: Candidate) -> list[Candidate]:
     """What is smaller by one step of a knob; sizes are those of the untrained twins."""
-    space, knob = problem.space, scheme_of(problem.space)
-    cheap = problem if knob is None else Untrained(problem, knob)
-    twin = candidate if knob is None else space.moved(candidate, knob, 0)
-    before = cheap.memory(twin)
-    less = [
+    cheap = sizes(problem)
+    before = cheap.memory(twin(problem, candidate))
+    return [
         step
-        for step in steps(cheap, twin).values()
-        if before is not None and (cheap.memory(step) or before) < before
+        for step in steps(problem, candidate).values()
+        if before is not None and (cheap.memory(twin(problem, step)) or before) < before
     ]
-    return less if knob is None else [space.moved(c, knob, candidate[knob]) for c in less]
 
 
 def trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from qspinn import storage
 from qspinn.datasets import Dataset
 from qspinn.encode import from_options
 from qspinn.engine.printed import cache_folder
-from qspinn.errors import FrontendError, PlanError
+from qspinn.errors import FrontendError, PlanError, ToolchainError
 from qspinn.explore.schemes import Lessons
 from qspinn.ir import VOTE, Graph
 from qspinn.plan import Plan, parse
 from qspinn.stdp import Recipe as Spiking
 from qspinn.stdp import learn
+from qspinn.stdp.network import parts
 from qspinn.train.fitting import fit, require_torch
 from qspinn.train.recipe import Recipe
 
@@ -95,10 +97,18 @@ def itq(lessons: Lessons) -> InTraining:
     Neurons that vote learn by spike timing, as they did before; others by gradients.
 
     Raises:
-        ToolchainError: torch is not installed, and it takes gradients.
+        ToolchainError: torch is not installed, and it takes gradients; or numba, and it takes
+            spike timing.
+        VerifyError: Neurons vote that spike timing cannot teach.
     """
     folder = cache_folder() / "itq"
     if lessons.graph is not None and lessons.graph.output.readout == VOTE:
+        parts(lessons.graph)
+        if find_spec("numba") is None:
+            raise ToolchainError(
+                "numba is not installed: without it a candidate would learn for hours",
+                hint="pip install 'qspinn[fast]'",
+            )
         return InTraining(lessons.dataset, Spiking(seed=lessons.seed, rate=_AGAIN), folder)
     recipe = Recipe(seed=lessons.seed)
     require_torch(recipe.device)
