@@ -128,7 +128,7 @@ CASES = {
     "stdp-1600": Case(
         "MNIST, unsupervised, 1600 neurons", (0, 1, 2),
         partial(unsupervised, neurons=1600, passes=2),
-        search=(*tries("weight=3,2", "membrane=8", "input=0.999", *PLAIN), "--trainings", "2"),
+        search=(*tries("weight=4,3,2", "membrane=8", "input=0.999", *PLAIN), "--trainings", "2"),
         max_drop=0.007,
     ),
     "mnist": Case(
