@@ -174,6 +174,8 @@ def plan_for(
 ) -> Plan:
     """The target's plan for this job: the user's lines, then the choices, then its defaults."""
     given = given or Plan({})
+    if not choices:  # who chooses formats does not want those of the file
+        given = complete(given, job.imported.plan)
     default = default_plan(backend, job.graph, job.calibration, given, choices)
     plan = complete(given, default)
     return replace(plan, options={**plan.options, **job.encoder.options()})

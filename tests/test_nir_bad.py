@@ -14,7 +14,7 @@ import pytest
 
 import nirfiles as nf
 from qspinn.errors import UNUSABLE, FrontendError
-from qspinn.frontends import load_model, nir_file
+from qspinn.frontends import hdf5, load_model, nir_file
 
 OPTIONS: dict[str, Any] = {"dt": 1e-3}
 
@@ -138,7 +138,9 @@ def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(nir_file, "MAX_NODES", 6)
     nodes = {f"n{i}": nf.linear(np.eye(2)) for i in range(5)}
     path = nf.write(tmp_path / "a.nir", {"input": nf.inlet(2), **nodes, "output": nf.outlet(2)})
-    says(path, "limit is 6")
+    says(path, "more than 6 nodes")
+    monkeypatch.setattr(hdf5, "MAX_MEMBERS", 6)
+    says(path, "has 7 members, the limit is 6")
 
 
 def test_deep_nesting(tmp_path: Path) -> None:

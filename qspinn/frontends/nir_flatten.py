@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qspinn.errors import FrontendError
-from qspinn.frontends.nir_file import FileNode, shown
+from qspinn.frontends.hdf5 import shown
+from qspinn.frontends.nir_file import FileNode
 from qspinn.frontends.report import IN_FILE, Assumption, inferred
 from qspinn.ir import Array
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from qspinn.errors import FrontendError
+from qspinn.frontends.hdf5 import Value, shown
 from qspinn.frontends.nir_dialect import DIALECTS, INTEGRATORS, Dialect, Guess, detect
-from qspinn.frontends.nir_file import FileNode, Value, shown
+from qspinn.frontends.nir_file import FileNode
 from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, inferred
 from qspinn.ir import READOUTS
 from qspinn.neurons import COMPARES, RESETS, TIMINGS

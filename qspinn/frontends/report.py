@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qspinn.errors import FrontendError
 from qspinn.ir import Graph
+from qspinn.plan import Plan
 
 _SUSPECT = re.compile(r"[\x00-\x1f\x7f-\x9f\"'`\\]")
 
@@ -62,8 +63,10 @@ class Imported:
         assumptions: For people; `inspect` prints them.
         meta: ``format``, and where the file or the reading says so ``dialect``, ``dt`` (seconds
             per step), ``T``, ``encoder``, ``gain`` and ``names`` (node -> name in the file).
+        plan: The formats that a quantized network is already in; of the canonical graph's paths.
     """
 
     graph: Graph
     assumptions: tuple[Assumption, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
+    plan: Plan = field(default_factory=lambda: Plan({}))

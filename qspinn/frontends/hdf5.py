@@ -1,0 +1,170 @@
+"""Reading HDF5 files of others: within stated bounds, following no links, without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from qspinn.errors import FrontendError
+from qspinn.ir import Array
+
+MAX_MEMBERS = 4096
+"""Of a group."""
+MAX_ELEMENTS = 1 << 26
+"""All arrays of a file together; checked before anything is allocated."""
+MAX_TEXT = 4096
+MAX_FILE = 1 << 30
+
+Value = Array | str
+
+_HEAP = b"GCOL\1\0\0\0"
+
+
+def shown(name: str) -> str:
+    """A name from a file, safe to print on one line."""
+    text = name.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+@contextmanager
+def opened(path: Path, hint: str) -> Iterator[h5py.File]:
+    """A file, open for reading.
+
+    Args:
+        path: Where it is.
+        hint: What such a file is, for people whose file is none.
+
+    Raises:
+        FrontendError: The file is missing, damaged, too large, or no HDF5.
+    """
+    at = str(path)
+    if not path.is_file():
+        raise FrontendError("is no file" if path.exists() else "does not exist", at=at)
+    if path.stat().st_size > MAX_FILE:
+        raise FrontendError(f"has {path.stat().st_size} bytes, the limit is {MAX_FILE}", at=at)
+    try:
+        if not h5py.is_hdf5(path):
+            what = "is not an HDF5 file" if path.stat().st_size else "is empty"
+            raise FrontendError(what, at=at, hint=hint)
+        _check_heaps(path)
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise FrontendError(
+            f"is damaged or truncated: {reason}", at=at, hint="copy or export it again"
+        ) from error
+
+
+class Reader:
+    """Reads groups and data sets of one file and keeps count of what it has taken in."""
+
+    def __init__(self) -> None:
+        self.elements = 0
+
+    def children(self, group: h5py.Group, at: str) -> dict[str, Any]:
+        """The members of a group; only what lies in the file itself."""
+        if len(group) > MAX_MEMBERS:
+            raise FrontendError(f"has {len(group)} members, the limit is {MAX_MEMBERS}", at=at)
+        found: dict[str, Any] = {}
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                what = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
+                raise FrontendError(
+                    f"{shown(name)} is {what} link, which is not followed",
+                    at=at,
+                    hint="store the data in the file itself",
+                )
+            found[name] = group[name]
+        return found
+
+    def word(self, item: Any, at: str) -> str:
+        """One text, alone or as a list of one.
+
+        Raises:
+            FrontendError: It is something else.
+        """
+        if not isinstance(item, h5py.Dataset) or item.size != 1:
+            raise FrontendError("is not a text", at=at)
+        stored_here(item, at)
+        if h5py.check_string_dtype(item.dtype) is None:
+            raise FrontendError(f"holds {item.dtype}, not a text", at=at)
+        text = item.asstr()[()]
+        return _short(str(text if isinstance(text, str) else text.reshape(-1)[0]), at)
+
+    def value(self, item: Any, at: str) -> Value:
+        """One dataset: text, or finite numbers."""
+        if not isinstance(item, h5py.Dataset):
+            raise FrontendError("is a group, not numbers or text", at=at)
+        stored_here(item, at)
+        if item.shape is None or item.size == 0:
+            raise FrontendError("is empty", at=at)
+        self.elements += int(item.size)
+        if self.elements > MAX_ELEMENTS:
+            raise FrontendError(
+                f"has shape {item.shape}: more than {MAX_ELEMENTS} numbers in one file", at=at
+            )
+        if h5py.check_string_dtype(item.dtype) is not None:
+            return _text(item, at)
+        return _numbers(item, at)
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse a heap of texts with a piece of free space of no size: HDF5 walks it for ever."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0:
+            size = int.from_bytes(data[start + 8 : start + 16], "little")
+            at, end = start + 16, min(start + size, len(data))
+            while at + 16 <= end:
+                index = int.from_bytes(data[at : at + 2], "little")
+                length = int.from_bytes(data[at + 8 : at + 16], "little")
+                if index == 0 and length == 0:
+                    raise OSError("a heap of texts holds an empty piece")
+                at += length if index == 0 else 16 + (length + 7) // 8 * 8
+            start = data.find(_HEAP, start + 8)
+
+
+def stored_here(item: h5py.Dataset, at: str) -> None:
+    """Refuse what lies in another file.
+
+    Raises:
+        FrontendError: It does.
+    """
+    if item.is_virtual or item.external:
+        raise FrontendError(
+            "is stored in another file, which is not followed",
+            at=at,
+            hint="store the data in the file itself",
+        )
+
+
+def _text(item: h5py.Dataset, at: str) -> str:
+    if item.shape != ():
+        raise FrontendError(f"is a list of texts of shape {item.shape}, not one", at=at)
+    return _short(str(item.asstr()[()]), at)
+
+
+def _short(text: str, at: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise FrontendError(f"is a text of {len(text)} letters, the limit is {MAX_TEXT}", at=at)
+    return text
+
+
+def _numbers(item: h5py.Dataset, at: str) -> Array:
+    kind = item.dtype.kind
+    if kind not in "biuf":
+        raise FrontendError(f"holds {item.dtype}, not real numbers", at=at)
+    with np.errstate(invalid="ignore"):  # NaN has a message of its own
+        values = np.asarray(item[()]).astype(np.float64 if kind in "fu" else np.int64)
+    if kind == "f" and not np.isfinite(values).all():
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise FrontendError(f"holds {bad} NaN or infinite values of {values.size}", at=at)
+    return values
