@@ -12,12 +12,14 @@ import numpy as np
 from qspinn import datasets, storage
 from qspinn.backend import Backend, device_of
 from qspinn.backend import backend as find_backend
+from qspinn.devices import from_facts
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, located
 from qspinn.evaluate import chunks
 from qspinn.ir import Array, Graph
-from qspinn.memory import Device
+from qspinn.memory import Device, Footprint
 from qspinn.output import GRAPH, changed_files, read_manifest
+from qspinn.plan import Plan
 from qspinn.validate import random_input
 
 RANDOM_STEPS = 32
@@ -39,6 +41,12 @@ class Opened:
         """The network's name."""
         return str(self.manifest["name"])
 
+    @property
+    def footprint(self) -> Footprint:
+        """Its memory on the device, with the input that it was compiled for."""
+        plan = Plan({}, options=self.encoder.options())
+        return self.backend.footprint(self.graph, self.device, plan)
+
 
 def open_folder(folder: Path) -> Opened:
     """Read a folder that ``qspinn compile`` wrote.
@@ -58,12 +66,20 @@ def open_folder(folder: Path) -> Opened:
         if not all(isinstance(word, str) for word in words):
             raise FrontendError("the manifest lacks the name, the target or the device")
         backend = find_backend(manifest["target"])
-        device = device_of(backend, manifest["device"])
+        device = _device(backend, manifest)
         try:
             encoder = Encoder(**manifest["encoder"])
         except (KeyError, TypeError) as error:
             raise FrontendError(f"the manifest's encoder cannot be read: {error}") from error
     return Opened(folder, manifest, backend, device, storage.load(folder / GRAPH), encoder)
+
+
+def _device(backend: Backend, manifest: Mapping[str, Any]) -> Device:
+    """The device as the manifest describes it, for a user may have; else the target's own."""
+    name, facts = manifest["device"], manifest.get("part")
+    if not isinstance(facts, dict):
+        return device_of(backend, name)
+    return from_facts(name, facts, tuple(backend.devices[backend.default_device].regions))
 
 
 def input_for(opened: Opened, data: Path | None, samples: int | None, seed: int) -> Array:

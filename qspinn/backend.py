@@ -12,6 +12,7 @@ from qspinn.calibrate import Calibration
 from qspinn.capabilities import Capabilities
 from qspinn.choice import Choices
 from qspinn.choosing import require_choices
+from qspinn.cost import Activity, Cost
 from qspinn.errors import BackendError, QspinnError
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Node
@@ -28,6 +29,21 @@ class Artifact:
     name: str
     files: Mapping[str, bytes]
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One recorded input, by which an artifact can be tried where it will run.
+
+    Attributes:
+        data: Integers (steps, *input shape).
+        origin: Where it comes from, for people.
+        label: What the data say it is; None where nobody says.
+    """
+
+    data: Array
+    origin: str
+    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +91,14 @@ class Backend(Protocol):
         input register is narrower than what interval analysis can prove.
         """
 
-    def footprint(self, graph: Graph, device: Device) -> Footprint:
-        """The memory of a legalized graph."""
+    def footprint(self, graph: Graph, device: Device, plan: Plan | None = None) -> Footprint:
+        """The memory of a legalized graph; of the plan only the options count."""
+
+    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
+        """What an inference of a legalized graph takes, by a model; None: there is none."""
+
+    def models(self, device: Device) -> bool:
+        """Whether `cost` knows the device's core."""
 
     def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
         """The artifact of a legalized graph; writes nothing."""
@@ -86,6 +108,39 @@ class Backend(Protocol):
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build and run the emitted files in ``folder``, aligned to the reference's steps."""
+
+
+@runtime_checkable
+class Packager(Protocol):
+    """A target whose artifact can test itself and go into the build systems of its users."""
+
+    packages: tuple[str, ...]
+    """The kinds of packages: ``cmake``, ``arduino``..."""
+
+    def self_tested(
+        self, artifact: Artifact, graph: Graph, device: Device, plan: Plan, sample: Sample
+    ) -> Artifact:
+        """What `emit` made of these, with a recorded sample and what the reference makes of it."""
+
+    def package(
+        self,
+        artifact: Artifact,
+        graph: Graph,
+        device: Device,
+        plan: Plan,
+        manifest: Mapping[str, Any],
+        kind: str,
+    ) -> dict[str, bytes]:
+        """The files of one kind of package, by path below the artifact's folder.
+
+        Args:
+            artifact: What `self_tested` returned.
+            graph: The legalized graph.
+            device: The part it was emitted for.
+            plan: What it was emitted with.
+            manifest: What the folder's manifest says, for its README.
+            kind: One of ``packages``.
+        """
 
 
 def default_plan(
@@ -153,16 +208,24 @@ def backend(name: str) -> Backend:
     return known[name]
 
 
-def device_of(backend: Backend, name: str | None) -> Device:
+def device_of(
+    backend: Backend, name: str | None, devices: Mapping[str, Device] | None = None
+) -> Device:
     """A device of the target by name.
+
+    Args:
+        backend: The target.
+        name: The device's; None: the target's default.
+        devices: All there are; by default the target's own.
 
     Raises:
         QspinnError: The target has no such device.
     """
+    known = backend.devices if devices is None else devices
     wanted = name or backend.default_device
-    if wanted not in backend.devices:
+    if wanted not in known:
         raise QspinnError(
             f"{backend.name} has no device {wanted!r}",
-            hint=f"one of {', '.join(sorted(backend.devices))}",
+            hint=f"one of {', '.join(sorted(known))}; or describe it with --device-file",
         )
-    return backend.devices[wanted]
+    return known[wanted]

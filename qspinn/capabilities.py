@@ -25,6 +25,7 @@ class Capabilities:
         scale_methods: How scales are chosen, as in `planning.METHODS`.
         scale_groups: ``layer``, ``channel`` or ``neuron``, coarsest first.
         drops_inputs: Whether a plan's ``input.active`` saves memory.
+        inputs: How a step may be given its input, of `plan.INPUTS`; empty: there is no choice.
         synapse_steps: Steps that one stage of synapses takes.
         notes: What a person should know, line by line.
     """
@@ -41,5 +42,6 @@ class Capabilities:
     constant_roundings: tuple[Rounding, ...] = tuple(Rounding)
     scale_methods: tuple[str, ...] = ("max", "percentile", "error")
     drops_inputs: bool = False
+    inputs: tuple[str, ...] = ()
     synapse_steps: int = 0
     notes: tuple[str, ...] = field(default=())

@@ -6,18 +6,75 @@ knows its key makes the same spikes as this file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from qspinn.errors import PlanError
-from qspinn.fixed import hash32
+from qspinn.fixed import Interval, hash32
 from qspinn.ir import Array
+from qspinn.plan import INPUTS
 
-ENCODERS = ("rate", "latency", "direct", "none")
+ENCODERS = ("rate", "phase", "latency", "direct", "none")
 FULL = 65535
 """A probability is a 16-bit integer; FULL fires in all but one of 65536 draws."""
+SPREAD = 40503
+"""What the phases of neighbouring inputs differ by: 65536 times the golden ratio's fraction."""
+_RAW = re.compile(r"([us])(8|16)(?:/([1-9]\d{0,8}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The integers that a device reads: ``u8/255`` are bytes, of which 255 means the value 1.
+
+    Attributes:
+        signed: Whether they may be negative.
+        bits: 8 or 16.
+        levels: What stands for the value 1.
+    """
+
+    signed: bool
+    bits: int
+    levels: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Raw:
+        """Read ``u8``, ``s16/4096`` and the like.
+
+        Raises:
+            PlanError: The text is none.
+        """
+        found = _RAW.fullmatch(text)
+        if found is None:
+            raise PlanError(f"{text!r} is no raw input", hint="write u8, u8/255 or s16/4096")
+        sign, bits, levels = found.groups()
+        return cls(sign == "s", int(bits), int(levels or 1))
+
+    @property
+    def span(self) -> Interval:
+        """The integers."""
+        half = 1 << (self.bits - 1)
+        return Interval(-half, half - 1) if self.signed else Interval(0, 2 * half - 1)
+
+    @property
+    def values(self) -> Array:
+        """What each of the integers stands for, in ascending order."""
+        return np.arange(self.span.lo, self.span.hi + 1, dtype=np.float64) / self.levels
+
+    def nearest(self, x: Array) -> Array:
+        """The values rounded, to nearest even, to those that an integer stands for."""
+        integers = np.rint(np.asarray(x, np.float64) * self.levels)
+        held: Array = np.clip(integers, self.span.lo, self.span.hi) / self.levels
+        return held
+
+
+def raw_of(x: Array) -> str:
+    """The raw input of data that are small integers by their type; empty for others."""
+    kinds = {"b": "u8", "u1": "u8", "i1": "s8", "u2": "u16", "i2": "s16"}
+    kind = "b" if x.dtype.kind == "b" else f"{x.dtype.kind}{x.dtype.itemsize}"
+    return kinds.get(kind, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +82,23 @@ class Encoder:
     """How one sample of values becomes ``steps`` steps of input.
 
     Attributes:
-        kind: ``rate`` (each step a spike with probability gain * x), ``latency`` (one spike, the
-            earlier the larger gain * x, none for 0), ``direct`` (the value itself, every step) or
-            ``none`` (the data are spikes already).
+        kind: ``rate`` (each step a spike with probability gain * x), ``phase`` (as many spikes, at
+            equal distances), ``latency`` (one spike, the earlier the larger gain * x, none for
+            0), ``direct`` (the value itself, every step) or ``none`` (the data are spikes already).
         steps: The number of steps; 0 with ``none``: as many as the data have.
         gain: Multiplies every value first.
         seed: Of the random draws.
+        raw: The integers that a device reads, as `Raw.parse` takes them: values are rounded to
+            those first. Empty: the device has no encoder.
+        input: How a device is given its input, one of `plan.INPUTS`; empty: as suits the network.
     """
 
     kind: str = "none"
     steps: int = 0
     gain: float = 1.0
     seed: int = 0
+    raw: str = ""
+    input: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ENCODERS:
@@ -47,11 +109,20 @@ class Encoder:
             raise PlanError(f"{self.steps} steps, seed {self.seed}: none may be negative or huge")
         if not (np.isfinite(self.gain) and self.gain > 0):
             raise PlanError(f"a gain is positive, not {self.gain}")
+        if self.raw:
+            Raw.parse(self.raw)
+        if self.input and self.input not in INPUTS:
+            raise PlanError(f"input is passed as {', '.join(INPUTS)}, not as {self.input!r}")
 
     def options(self) -> dict[str, str]:
         """The encoder as a plan's options."""
+        further = {"raw": self.raw, "input": self.input}
         return {"encode": self.kind, "steps": str(self.steps), "gain": repr(self.gain),
-                "seed": str(self.seed)}  # fmt: skip
+                "seed": str(self.seed), **{k: v for k, v in further.items() if v}}  # fmt: skip
+
+    def received(self, x: Array) -> Array:
+        """Values as a device receives them: rounded to those that its integers stand for."""
+        return Raw.parse(self.raw).nearest(x) if self.raw and self.kind != "none" else x
 
 
 def from_options(options: Mapping[str, str]) -> Encoder:
@@ -66,6 +137,8 @@ def from_options(options: Mapping[str, str]) -> Encoder:
             int(options.get("steps", "0")),
             float(options.get("gain", "1.0")),
             int(options.get("seed", "0")),
+            options.get("raw", ""),
+            options.get("input", ""),
         )
     except ValueError as error:
         raise PlanError(f"the plan's encoder cannot be read: {error}") from error
@@ -75,6 +148,12 @@ def probabilities(x: Array, gain: float) -> Array:
     """Gain * x as 16-bit integers from 0 to FULL, rounded to nearest even and clipped."""
     scaled = np.rint(np.asarray(x, np.float64) * gain * (FULL + 1))
     return np.clip(scaled, 0, FULL).astype(np.int64)
+
+
+def latencies(p: Array, steps: int) -> Array:
+    """The step of the one spike of ``latency``, for probabilities above 0."""
+    when: Array = ((FULL - p) * (steps - 1) + FULL // 2) // FULL
+    return when
 
 
 def keys(encoder: Encoder, samples: Array) -> Array:
@@ -95,6 +174,7 @@ def encode(x: Array, encoder: Encoder, samples: Array) -> Array:
     """
     if encoder.kind == "none":
         return x
+    x = encoder.received(x)
     if encoder.kind == "direct":
         real = np.asarray(x, np.float64) * encoder.gain
         return np.repeat(real[:, None], encoder.steps, axis=1)
@@ -103,7 +183,9 @@ def encode(x: Array, encoder: Encoder, samples: Array) -> Array:
     row, index = np.nonzero(flat)  # what is 0 never spikes, and needs no draw
     p, steps = flat[row, index][:, None], np.arange(encoder.steps)
     if encoder.kind == "latency":
-        fired = steps == ((FULL - p) * (encoder.steps - 1) + FULL // 2) // FULL
+        fired = steps == latencies(p, encoder.steps)
+    elif encoder.kind == "phase":
+        fired = ((index[:, None] * SPREAD + steps * p) & FULL) + p > FULL
     else:
         key = keys(encoder, samples)[row]
         fired = (hash32(key[:, None], steps, index[:, None]) >> np.uint32(16)) < p

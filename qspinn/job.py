@@ -11,22 +11,27 @@ from typing import Any
 import numpy as np
 
 from qspinn import __version__, datasets
+from qspinn.activity import observed
 from qspinn.backend import Backend, default_plan
 from qspinn.calibrate import Calibration, observe
 from qspinn.choice import Choices
-from qspinn.encode import Encoder
-from qspinn.errors import FrontendError
+from qspinn.devices import as_facts
+from qspinn.encode import Encoder, raw_of
+from qspinn.errors import FrontendError, PlanError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
 from qspinn.frontends.report import require_plain
 from qspinn.ir import Array, Graph, Input
+from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
-from qspinn.pipeline import Compiled, canonical, complete
-from qspinn.plan import Plan
+from qspinn.pipeline import Compiled, Lowered, canonical, complete
+from qspinn.plan import HEARD, RATE, Plan
 from qspinn.storage import dump
 from qspinn.validate import random_input
 
 CALIBRATION_SAMPLES = 256
+ACTIVITY_SAMPLES = 64
+"""So many tell how often inputs and neurons are active, within some percent."""
 ASSUMED_STEPS = 32
 ASSUMED_RATE = 0.15
 
@@ -68,7 +73,7 @@ def prepare(
     Args:
         path: The model file.
         data: A data file (see `qspinn.datasets`).
-        encode: ``kind``, ``steps``, ``gain``, ``seed``; what is None comes from the model's file.
+        encode: What `Encoder` takes, by name; what is None comes from the model's file.
         scales: ``method`` and ``group``: how default scales are chosen (see `Calibration`).
         progress: Told how many of at most `CALIBRATION_SAMPLES` samples are done.
         options: For the frontend: dt, integrator, reset and so on; and the network's ``name``.
@@ -132,14 +137,18 @@ def choose_encoder(
         raise FrontendError(
             "nothing says how the values in the data become input",
             at=dataset.name,
-            hint="give --encode rate|latency|direct and --steps, or --encode none for spikes",
+            hint="give --encode rate|phase|latency|direct and --steps, or --encode none for spikes",
         )
     kind = str(chosen.get("kind", "none"))
+    if kind != "none" and dataset is not None and dataset.x is not None:
+        chosen.setdefault("raw", raw_of(dataset.x))
     return Encoder(
         kind,
         int(chosen.get("steps", 0)),
         float(chosen.get("gain", 1.0)),
         int(chosen.get("seed", 0)),
+        str(chosen.get("raw", "")),
+        str(chosen.get("input", "")),
     )
 
 
@@ -174,11 +183,35 @@ def plan_for(
 ) -> Plan:
     """The target's plan for this job: the user's lines, then the choices, then its defaults."""
     given = given or Plan({})
+    _require_input(backend, job.encoder)
     if not choices:  # who chooses formats does not want those of the file
         given = complete(given, job.imported.plan)
     default = default_plan(backend, job.graph, job.calibration, given, choices)
     plan = complete(given, default)
     return replace(plan, options={**plan.options, **job.encoder.options()})
+
+
+def typical(job: Job, lowered: Lowered, backend: Backend, device: Device) -> Lowered:
+    """The network with its activity on calibration data among its plan's options.
+
+    Without data, or where the target counts no instructions, it is left as it is.
+    """
+    if job.dataset is None or not backend.models(device):
+        return lowered
+    index = job.dataset.part("calibrate", ACTIVITY_SAMPLES)
+    batches = chunks(lowered.final, job.dataset, job.encoder, index)
+    seen = observed(lowered.final, np.concatenate([data for data, _ in batches]))
+    options = {k: v for k, v in lowered.plan.options.items() if not k.startswith((RATE, HEARD))}
+    return replace(lowered, plan=replace(lowered.plan, options={**options, **seen.options()}))
+
+
+def _require_input(backend: Backend, encoder: Encoder) -> None:
+    known = backend.capabilities.inputs
+    if encoder.input and encoder.input not in known:
+        raise PlanError(
+            f"{backend.name} takes no input as {encoder.input}",
+            hint=f"one of {', '.join(known)}" if known else "leave out --input",
+        )
 
 
 def save(
@@ -208,6 +241,7 @@ def manifest(
         "name": compiled.artifact.name,
         "target": compiled.artifact.target,
         "device": compiled.device.name,
+        "part": as_facts(compiled.device),
         "model": {
             "file": job.path.name,
             "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
@@ -220,5 +254,6 @@ def manifest(
         "baseline_bytes_active": compiled.listening,
         "assumptions": [asdict(a) for a in job.imported.assumptions],
         "accuracy": asdict(comparison) if comparison else None,
+        "cost": compiled.cost.facts() if compiled.cost else None,
         "facts": dict(compiled.artifact.facts),
     }

@@ -52,7 +52,19 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A part: its memory by region in bytes, and what a toolchain needs to know."""
+    """A part: its memory by region in bytes, and what a toolchain needs to know.
+
+    Attributes:
+        name: As people ask for it.
+        regions: Bytes (or cores) that a network may fill: its budget.
+        core: The processor core.
+        note: What a person should know.
+        source: The document that says so.
+        options: For the target alone.
+        hertz: The highest clock of the core; 0: not known.
+        others: Bytes of memory beside the regions, which nothing is counted on.
+        checked: What the figures were compared with; empty: with nothing.
+    """
 
     name: str
     regions: Mapping[str, int]
@@ -60,6 +72,9 @@ class Device:
     note: str = ""
     source: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    hertz: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
+    checked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

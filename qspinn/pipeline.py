@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from qspinn.backend import Artifact, Backend
+from qspinn.cost import Activity, Cost
 from qspinn.encode import Encoder, encode
 from qspinn.errors import FrontendError, during
 from qspinn.fixed import Overflow, to_int
@@ -53,6 +54,7 @@ class Compiled:
         baseline: The same network in float32.
         listening: That without the inputs that the plan drops; None: it drops none.
         artifact: What the target emitted.
+        cost: What an inference takes, by a model; None: the target has none.
     """
 
     lowered: Lowered
@@ -61,6 +63,7 @@ class Compiled:
     baseline: int
     listening: int | None
     artifact: Artifact
+    cost: Cost | None = None
 
 
 def lower(graph: Graph, plan: Plan, backend: Backend, *, start: str = "skewed") -> Lowered:
@@ -103,10 +106,11 @@ def build(lowered: Lowered, backend: Backend, device: Device) -> Compiled:
     """Emit the artifact and account for its memory."""
     with during("emit"):
         artifact = backend.emit(lowered.final, device, lowered.plan)
-        footprint = backend.footprint(lowered.final, device)
+        footprint = backend.footprint(lowered.final, device, lowered.plan)
+        cost = backend.cost(lowered.final, device, Activity.of(lowered.plan.options))
     graph, active = lowered.canonical, lowered.plan.active
     listening = float_bytes(graph, active) if active else None
-    return Compiled(lowered, device, footprint, float_bytes(graph), listening, artifact)
+    return Compiled(lowered, device, footprint, float_bytes(graph), listening, artifact, cost)
 
 
 def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
@@ -132,7 +136,7 @@ def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
         raise FrontendError(
             f"the data run from {data.min()} to {data.max()}, the input takes 0 to {node.high}",
             at=node.name,
-            hint="values become spikes with --encode rate or latency, or enter with direct",
+            hint="values become spikes with --encode rate, phase or latency, or enter with direct",
         )
     return data.astype(np.int64)
 

@@ -20,7 +20,11 @@ from qspinn.fixed import FloatArray, IntArray, Overflow, QFormat, Rounding
 ROLES = ("free", "fixed", "shared", "derived")
 HEAD = "# qspinn plan 1"
 _MOST_INPUTS = 1 << 24
-OPTIONS = ("encode", "steps", "gain", "seed")
+RATE, HEARD, STEPS = "rate.", "heard.", "typical_steps"
+"""How options begin that hold an activity, and the one for steps that no encoder gives."""
+OPTIONS = ("encode", "steps", "gain", "seed", "raw", "input", STEPS)
+INPUTS = ("events", "mask", "values", "load")
+"""How a step is given input: lists, bits, or values, in each step or once for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,10 @@ class Plan:
     Attributes:
         entries: Formats by path.
         scales: Factors by neuron node; shape () or (channels,) or the layer's shape, flat.
-        options: ``encode``, ``steps``, ``gain``, ``seed``; ``assume.<node>``: the observed peak of
-            a summed input whose range could not be proved; words only.
+        options: ``encode``, ``steps``, ``gain``, ``seed``, ``raw``: the encoder; ``input``: one of
+            INPUTS, or what suits the network; ``assume.<node>``: the observed peak of
+            a summed input whose range could not be proved; the activity that costs are told for
+            (see `qspinn.cost`); words only.
         active: By input node the flat indices of the inputs kept, ascending; events at others are
             ignored. An input that is not named keeps all.
     """
@@ -155,8 +161,8 @@ def parse(text: str) -> Plan:
 
 
 def _option(key: str) -> str:
-    if key not in OPTIONS and not key.startswith("assume."):
-        raise PlanError(f"an option is {', '.join(OPTIONS)} or assume.<node>")
+    if key not in OPTIONS and not key.startswith(("assume.", RATE, HEARD)):
+        raise PlanError(f"an option is {', '.join(OPTIONS)}, or assume., rate. or heard.<node>")
     return key
 
 

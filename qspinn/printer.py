@@ -7,7 +7,7 @@ are written; what they mean is fixed by `qspinn.fixed`, and tests hold every dia
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qspinn.fixed import Interval, Overflow, Rounding
 from qspinn.program import Program, TypedOp
@@ -29,6 +29,7 @@ class Dialect:
             which needs no type wider than 32 bits.
         unsigned: How a literal of 32 bits without a sign is written, where that differs.
         cast: How a value of another type than its operands' is converted.
+        converts: Kinds of operations that may give a wider type than their value's.
     """
 
     declare: str
@@ -38,6 +39,7 @@ class Dialect:
     fused: bool = False
     unsigned: Callable[[int], str] | None = None
     cast: str = "{code}"
+    converts: tuple[str, ...] = ()
 
 
 @dataclass
@@ -75,7 +77,8 @@ def render(program: Program, dialect: Dialect, leaf: Names, prefix: str = "t") -
         expression = _expression(program, op, args, code, dialect)
         kind, name = dialect.type_of(op.span), f"{prefix}{i}"
         operands = [program.ops[j].span for j in op.args]
-        if _far(op, operands) or any(dialect.type_of(span) != kind for span in operands):
+        other = op.kind in dialect.converts
+        if other or _far(op, operands) or any(dialect.type_of(s) != kind for s in operands):
             expression = dialect.cast.format(type=kind, code=expression)
         lines.append(dialect.declare.format(type=kind, name=name, code=expression))
         code.append(name)
@@ -122,6 +125,7 @@ def _expression(
         "k": dialect.number(op.value), "lo": dialect.number(op.low),
         "hi": dialect.number(op.high), "size": unsigned(op.high - op.low),
         "key": unsigned(op.key), "factor": dialect.number(1 << op.value),
+        "widen": _widening(program, op, dialect),
     }  # fmt: skip
     if op.kind == "shr":
         if len(args) > 1:
@@ -137,10 +141,22 @@ def _expression(
     return dialect.words[word].format(*args, **extra)
 
 
+def _widening(program: Program, op: TypedOp, dialect: Dialect) -> str:
+    """A cast of the first operand to the type that holds all operands and the value, if needed."""
+    spans = [span for span in (op.span, *(program.ops[j].span for j in op.args)) if span]
+    if not spans:
+        return ""
+    wanted = dialect.type_of(Interval(min(s.lo for s in spans), max(s.hi for s in spans)))
+    held = dialect.type_of(program.ops[op.args[0]].span) if op.args else wanted
+    return f"({wanted})" if wanted != held else ""
+
+
 def _variants(program: Program, op: TypedOp, word: str) -> list[str]:
     """More specific words for an operation, which a dialect may or may not have."""
     spans = [program.ops[i].span for i in op.args]
     if op.kind == "shr":
+        if _is_short(program, op):
+            return [f"{word}_short"]
         return [f"{word}_wide"] if _far(op, spans) or not fits_int32(spans[0]) else []
     if word == "saturate" and spans[0] is not None:
         if spans[0].lo >= op.low:
@@ -149,6 +165,14 @@ def _variants(program: Program, op: TypedOp, word: str) -> list[str]:
     # A product of a wide operand is wide even where its value is not.
     narrow = all(map(fits_int32, (op.span, *spans) if word == "mul" else (op.span,)))
     return [] if narrow else [f"{word}_wide"]
+
+
+def _is_short(program: Program, op: TypedOp) -> bool:
+    """Whether a value of 16 bits is shifted by a constant below that, and rounded down."""
+    count = program.ops[op.args[1]] if len(op.args) > 1 else None
+    places = op.value if count is None else count.value if count.kind == "const" else 16
+    narrow = narrow_type(program.ops[op.args[0]].span) == "int16_t"
+    return narrow and places < 16 and op.rounding is Rounding.FLOOR
 
 
 def _far(op: TypedOp, operands: list[Interval | None]) -> bool:
@@ -246,6 +270,34 @@ def c_dialect(prefix: str) -> Dialect:
         },
         fused=True,
         unsigned=lambda value: f"{value}u",
+    )  # fmt: skip
+
+
+def narrow_type(span: Interval | None) -> str:
+    """The narrowest type that a value is computed in where registers have 8 bits.
+
+    avr-gcc's type of 24 bits is left alone: with GCC 5.4 some networks came out wrong.
+    """
+    if span is None:
+        return "uint8_t"
+    return "int16_t" if span.lo >= -(1 << 15) and span.hi < 1 << 15 else c_type(span)
+
+
+def avr_dialect(prefix: str) -> Dialect:
+    """`c_dialect` for 8-bit registers: every value in the narrowest type that holds it.
+
+    It may rely on what avr-gcc promises: negative numbers are shifted arithmetically.
+    """
+    general = c_dialect(prefix)
+    return replace(
+        general,
+        type_of=narrow_type,
+        converts=("shr", "fit", "select", "min", "max"),
+        words={
+            **general.words,
+            "add": "{widen}{0} + {1}", "sub": "{widen}{0} - {1}", "mul": "{widen}{0} * {1}",
+            "shl": "{widen}{0} * {factor}", "shr_floor_short": "{0} >> {k}",
+        },
     )  # fmt: skip
 
 

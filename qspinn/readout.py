@@ -84,6 +84,70 @@ def votes(labels: tuple[int, ...], counts: Array) -> Array:
     return spoken
 
 
+def most_in_a_step(graph: Graph) -> int:
+    """The largest value that an output element can send in a step; 0: no bound is known."""
+    signal = signals(graph)[graph.output.name]
+    if signal.kind == "spike":
+        return 1
+    return signal.interval.hi if signal.interval is not None and signal.kind == "count" else 0
+
+
+def decided(graph: Graph, summary: Summary, done: int, remaining: int) -> Array:
+    """Whether no continuation of so many steps can change each sample's decision, (batch,).
+
+    Counts and votes: the lead is larger than all that another can still send, or equal to it
+    where the winner has the lower index. First spikes: one came before all others. What depends on
+    membranes is open until the last step.
+
+    Args:
+        graph: The network.
+        summary: Of the steps so far.
+        done: How many these were.
+        remaining: How many are left.
+    """
+    output, batch = graph.output, len(summary.counts)
+    if remaining == 0:
+        return np.ones(batch, np.bool_)
+    if output.readout == "first_spike":
+        first = summary.first.min(1)
+        alone = (summary.first == first[:, None]).sum(1) == 1
+        source = output_neuron(graph)
+        tied_by_membrane = source is not None and "v" in source.states
+        settled: Array = (first < done) & (alone | (not tied_by_membrane))
+        return settled
+    most = most_in_a_step(graph)
+    if output.readout not in ("count", VOTE) or not most:
+        return np.zeros(batch, np.bool_)
+    spoken = scores(output, summary)
+    best = spoken.argmax(1)[:, None]
+    lead = np.take_along_axis(spoken, best, 1) - spoken
+    others = np.arange(spoken.shape[1])
+    safe = lead - (others < best) >= remaining * reaches(output, most)
+    whole: Array = (safe | (others == best)).all(1)
+    return whole
+
+
+def reaches(output: Output, most: int) -> Array:
+    """By how much the score of each decision can rise in a step, if each element sends ``most``."""
+    if output.readout != VOTE:
+        return np.full(1, most, np.int64)
+    rise: Array = votes(output.labels, np.full((1, len(output.labels)), most, np.int64))[0]
+    return rise
+
+
+def exits(graph: Graph, trace: Trace) -> Array:
+    """After how many steps of a trace the decision of each sample is settled, (batch,)."""
+    batch, steps = trace.output.shape[:2]
+    found = np.full(batch, steps, np.int64)
+    for done in range(steps - 1, 0, -1):
+        seen = Trace(
+            {name: values[:, :done] for name, values in trace.states.items()},
+            {name: values[:, :done] for name, values in trace.outputs.items()},
+        )
+        found[decided(graph, summarize(graph, seen), done, steps - done)] = done
+    return found
+
+
 def decisions(graph: Graph) -> int:
     """How many classes there are to choose from: the labels', or the outputs."""
     output = graph.output

@@ -62,6 +62,8 @@ def lava310_missing() -> str:
 
 # Name of a tool -> a function that says why it cannot be used, or nothing where it can.
 TOOLS: dict[str, Callable[[], str]] = {
+    "cmake": command("cmake"),
+    "platformio": packages("platformio"),
     "zig": packages("ziglang"),
     "unicorn": packages("unicorn", "pyelftools"),
     "lava": packages("lava-nc", "scipy", "networkx", "asteval"),
@@ -78,6 +80,10 @@ TOOLS: dict[str, Callable[[], str]] = {
     "g++": command("g++"),
     "arm-gcc": command("arm-none-eabi-gcc"),
     "qemu": command("qemu-system-arm"),
+    "riscv-gcc": command("riscv64-unknown-elf-gcc"),
+    "qemu-riscv": command("qemu-system-riscv32"),
+    "avr-gcc": command("avr-gcc"),
+    "simavr": command("simavr"),
     "data": folder("QSPINN_DATA"),
     "models": folder("QSPINN_MODELS"),
 }

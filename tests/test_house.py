@@ -51,10 +51,14 @@ LEVELS = {
     "planning": 2,
     "choosing": 2,
     "memory": 2,
+    "devices": 2,
+    "cost": 2,
+    "activity": 2,
     "readout": 2,
     "stats": 2,
     #
     "backend": 3,
+    "bench": 3,
     "render": 3,
     "frontends": 3,
     "datasets": 3,
@@ -70,6 +74,7 @@ LEVELS = {
     "evaluate": 4,
     "job": 4,
     "artifact": 4,
+    "packages": 4,
     #
     "cli": 5,
 }

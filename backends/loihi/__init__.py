@@ -8,6 +8,7 @@ from pathlib import Path
 from qspinn.backend import Artifact, Tool
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choices
+from qspinn.cost import Activity, Cost
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
@@ -46,9 +47,17 @@ class Loihi:
         """The graph in the shape of Lava's processes, exactly; see `legalize.legalize`."""
         return legalize(graph, start=start, assume_activation=assume_activation)
 
-    def footprint(self, graph: Graph, device: Device) -> Footprint:
+    def footprint(self, graph: Graph, device: Device, plan: Plan | None = None) -> Footprint:
         """Synaptic memory, state and cores; see `footprint.footprint`."""
         return footprint(graph, device)
+
+    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
+        """None: what runs on Loihi are no instructions."""
+        return None
+
+    def models(self, device: Device) -> bool:
+        """No."""
+        return False
 
     def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
         """A Lava package."""

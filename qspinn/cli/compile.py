@@ -10,9 +10,12 @@ from typing import Any
 import click
 
 from qspinn import job as jobs
+from qspinn import packages
 from qspinn import plan as plans
-from qspinn.backend import Backend, device_of
+from qspinn.activity import no_model
+from qspinn.backend import Backend
 from qspinn.backend import backend as find_backend
+from qspinn.cli.devices import device_file_option, device_option, known_devices
 from qspinn.cli.options import (
     budget_option,
     data_options,
@@ -40,6 +43,7 @@ from qspinn.verify import STARTS
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--target", required=True, help="mcu or loihi; see qspinn targets.")
 @click.option("--device", help="A device of the target.")
+@device_file_option
 @click.option("-o", "--output", "output", required=True, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Formats by path; what it leaves out is the target's default.")  # fmt: skip
@@ -48,6 +52,7 @@ from qspinn.verify import STARTS
 @click.option("--start", type=click.Choice(STARTS), default="skewed",
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
 @click.option("--name", help="The network's name in the artifact; default the file's.")
+@click.option("--package", help="Build systems to pack for, such as cmake,arduino; or all.")
 @search_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--strict", is_flag=True, help="Refuse what is assumed and not proved.")
@@ -62,9 +67,10 @@ def compile_command(**options: Any) -> None:
     """
     screen = tables.console()
     backend = find_backend(options["target"])
-    device = device_of(backend, options["device"])
+    device = device_option(backend, options)
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
+    kinds = packages.kinds_of(backend, options["package"])
     given = plan_option(options["plan_file"])
     check_folder(options["output"])
     job = read_job(options, given)
@@ -75,12 +81,17 @@ def compile_command(**options: Any) -> None:
         _refuse_assumptions(plan)
     network = found.trained if found and found.trained else job.graph
     lowered = lower(network, plan, backend, start=options["start"])
+    lowered = jobs.typical(job, lowered, backend, device)
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
     screen.print(
         tables.footprint(compiled.footprint, compiled.baseline, device, compiled.listening)
     )
-    _fits(compiled, backend, budget, "the budget" if options["budget"] else device.name)
+    if compiled.cost is not None:
+        screen.print(tables.cost(compiled.cost))
+    _affordable(compiled, options["max_instructions"])
+    parts = known_devices(backend, options["device_files"])
+    _fits(compiled, parts, budget, "the budget" if options["budget"] else device.name)
     comparison = found.comparison if found else _accuracy(job, compiled)
     if comparison is not None:
         screen.print(tables.accuracy(comparison))
@@ -88,9 +99,14 @@ def compile_command(**options: Any) -> None:
         _gate(comparison, limit)
     elif comparison is not None and limit is not None:
         _confirm(comparison, limit)
+    compiled = packages.self_tested(job, compiled, backend)
     pages = _pages(found) if found else {}
+    pages |= packages.render(job, compiled, backend, kinds, comparison, budget)
     jobs.save(job, compiled, options["output"], comparison, budget, pages)
     screen.print(f"Wrote {options['output']}", markup=False)
+    if kinds:
+        screen.print(f"Packages are below {options['output']}/packages: {', '.join(kinds)}",
+                     markup=False)  # fmt: skip
     if options["as_json"]:
         click.echo(json.dumps(_result(compiled, comparison, options["output"]), indent=2))
 
@@ -104,7 +120,8 @@ def _searched(
     given: plans.Plan | None,
 ) -> Found | None:
     """The plan that a search finds, where limits and data ask for one and no plan is given."""
-    limited = options["max_drop"] or options["budget"] or options["max_operations"]
+    limits = ("max_drop", "budget", "max_operations", "max_instructions")
+    limited = any(options[name] for name in limits)
     if given is not None or job.dataset is None or not limited or not options["evaluations"]:
         return None
     found = search(job, target, device, options, budget, None)
@@ -132,14 +149,31 @@ def _refuse_assumptions(plan: plans.Plan) -> None:
         )
 
 
-def _fits(compiled: Compiled, target: Backend, budget: dict[str, int], place: str) -> None:
+def _fits(
+    compiled: Compiled, devices: dict[str, Device], budget: dict[str, int], place: str
+) -> None:
     if found := excesses(compiled.footprint, budget):
         roomy = [
             name
-            for name, device in target.devices.items()
+            for name, device in devices.items()
             if not excesses(compiled.footprint, device.regions)
         ]
         raise fit_error(compiled.artifact.name, place, found, roomy)
+
+
+def _affordable(compiled: Compiled, limit: float | None) -> None:
+    """Refuse a network that takes more instructions than are allowed."""
+    if limit is None:
+        return
+    if compiled.cost is None:
+        raise no_model(compiled.device)
+    if (taken := compiled.cost.instructions) > limit:
+        raise GateError(
+            f"an inference takes {taken:,.0f} instructions on {compiled.cost.core}, "
+            f"the limit is {limit:,.0f}",
+            at=compiled.artifact.name,
+            hint="give it fewer steps, or let qspinn explore narrower weights and states",
+        )
 
 
 def _accuracy(job: jobs.Job, compiled: Compiled) -> Comparison | None:
@@ -191,4 +225,5 @@ def _result(compiled: Compiled, comparison: Comparison | None, folder: Path) -> 
         "float32_bytes": compiled.baseline,
         "float32_bytes_active": compiled.listening,
         "accuracy": asdict(comparison) if comparison else None,
+        "cost": compiled.cost.facts() if compiled.cost else None,
     }

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from qspinn.backend import backend as find_backend
-from qspinn.backend import device_of
+from qspinn.cli.devices import device_file_option, device_option
 from qspinn.cli.options import (
     budget_option,
     data_options,
@@ -30,6 +30,7 @@ from qspinn.report import tables
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--target", required=True, help="mcu or loihi; see qspinn targets.")
 @click.option("--device", help="A device of the target.")
+@device_file_option
 @click.option("-o", "--output", "output", required=True, type=click.Path(path_type=Path))
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Formats by path that stay as they are.")  # fmt: skip
@@ -49,7 +50,7 @@ def explore_command(**options: Any) -> None:
     """
     screen = tables.console()
     target = find_backend(options["target"])
-    device = device_of(target, options["device"])
+    device = device_option(target, options)
     given = plan_option(options["plan_file"])
     budget = budget_option(options["budget"], dict(device.regions))
     check_folder(options["output"])

@@ -66,7 +66,7 @@ def _verdict(job: jobs.Job, backend: Backend) -> str:
     try:
         lowered = lower(job.graph, jobs.plan_for(job, backend), backend)
         device = backend.devices[backend.default_device]
-        used = backend.footprint(lowered.final, device).regions()
+        used = backend.footprint(lowered.final, device, lowered.plan).regions()
     except QspinnError as error:
         return f"refused: {error}" + (f" (hint: {error.hint})" if error.hint else "")
     sizes = ", ".join(f"{region} {amount(size, region)}" for region, size in used.items())

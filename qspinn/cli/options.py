@@ -15,7 +15,7 @@ from qspinn.errors import PlanError
 from qspinn.ir import READOUTS
 from qspinn.memory import parse_budget, require_regions
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
-from qspinn.plan import Plan, parse
+from qspinn.plan import INPUTS, Plan, parse
 from qspinn.planning import GROUPS, METHODS
 from qspinn.report import tables
 
@@ -53,6 +53,11 @@ _DATA = (
     click.option("--steps", type=click.IntRange(1), help="Time steps per sample."),
     click.option("--gain", type=float, help="Multiplies values before they become spikes."),
     click.option("--seed", type=SEED, help="Of every random draw."),
+    click.option("--raw", help="What a device reads: u8/255 are bytes of which 255 means 1.0; "
+                               "default the type of the data, if it is one of integers."),
+    click.option("--input", "input_form", type=click.Choice(INPUTS),
+                 help="How a step is given its input; default events, or values, once for "
+                      "--encode direct."),
 )  # fmt: skip
 
 
@@ -91,9 +96,11 @@ def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any
     """The encoder's options under the names `job.prepare` takes; a plan's where none is given."""
     stored = dict(given.options) if given else {}
     planned = asdict(from_options({"steps": "1", **stored})) if stored else {}
-    names = {"encode": "kind", "steps": "steps", "gain": "gain", "seed": "seed"}
+    names = {"encode": "kind", "steps": "steps", "gain": "gain", "seed": "seed", "raw": "raw",
+             "input": "input"}  # fmt: skip
+    asked = {**values, "input": values["input_form"]}
     return {
-        short: planned.get(short) if values[name] is None and name in stored else values[name]
+        short: planned.get(short) if asked[name] is None and name in stored else asked[name]
         for name, short in names.items()
     }
 

@@ -53,10 +53,13 @@ _OPTIONS = (
                  help="Most candidates to measure of a space too large to measure whole; compile "
                       "with 0 takes the target's plan and searches none."),
     click.option("--objective", "objectives", multiple=True,
-                 help="What the front is drawn in: accuracy, memory, a region, operations; "
+                 help="What the front is drawn in: accuracy, memory, a region, operations, "
+                      "instructions; "
                       "default accuracy and every region. May be repeated."),
     click.option("--max-operations", type=click.FloatRange(0, min_open=True),
                  help="Most synaptic operations for a sample."),
+    click.option("--max-instructions", type=click.FloatRange(0, min_open=True),
+                 help="Most instructions for a sample on the device's core, by a model of it."),
     click.option("--confidence", default="95%", show_default=True,
                  help="How sure to be, one-sided, that the accuracy drops by no more."),
     click.option("--z", type=click.FloatRange(0, min_open=True), default=3.5, show_default=True,
@@ -120,7 +123,9 @@ def settings_of(options: Mapping[str, Any], budget: Mapping[str, int]) -> Settin
         strategy=options["strategy"],
         schemes=tuple(word.strip() for word in options["schemes"].split(",")),
         levels=levels_of(options["tries"]),
-        limits=Limits(max_drop, level, dict(budget), options["max_operations"]),
+        limits=Limits(
+            max_drop, level, dict(budget), options["max_operations"], options["max_instructions"]
+        ),
         objectives=options["objectives"],
         evaluations=options["evaluations"],
         trainings=options["trainings"],

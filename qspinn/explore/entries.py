@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
+from qspinn.activity import no_model
 from qspinn.errors import PlanError
 from qspinn.explore.front import ACCURACY, MEMORY, Objective, front_of
 from qspinn.explore.judge import Judge
@@ -28,7 +30,32 @@ def entries_of(
         _entry(judge, digest, score, score.candidate in best, settings.limits)
         for digest, score in sorted(first.items(), key=lambda item: (item[1].memory, item[0]))
     ]
+    if judge.counts_instructions:
+        asked = _asked(settings)
+        told = {d for d, s in first.items() if s.complete and (asked or s is chosen)}
+        rows = [_counted(judge, row, first) if row.digest in told or row.on_front else row
+                for row in rows]  # fmt: skip
     return (*rows, *_refused(judge, first))
+
+
+def _counted(judge: Judge, row: Entry, scores: Mapping[str, Score]) -> Entry:
+    return replace(row, instructions=judge.instructions(scores[row.digest].candidate))
+
+
+def require_known(judge: Judge, settings: Settings) -> None:
+    """Refuse what the target cannot tell of candidates.
+
+    Raises:
+        PlanError: An objective is none, or instructions are asked for where nobody counts them.
+    """
+    objectives(judge, settings.objectives)
+    if _asked(settings) and not judge.counts_instructions:
+        raise no_model(judge.library.device)
+
+
+def _asked(settings: Settings) -> bool:
+    limited = settings.limits.instructions is not None
+    return limited or "instructions" in settings.objectives
 
 
 def objectives(judge: Judge, names: Sequence[str]) -> tuple[Objective, ...]:
@@ -42,6 +69,7 @@ def objectives(judge: Judge, names: Sequence[str]) -> tuple[Objective, ...]:
         "accuracy": ACCURACY,
         "memory": MEMORY,
         "operations": Objective("operations", partial(_operations, judge)),
+        "instructions": Objective("instructions", partial(_instructions, judge)),
         **{name: Objective(name, partial(_region, judge, name)) for name in regions},
     }
     if unknown := [name for name in names if name not in known]:
@@ -55,6 +83,10 @@ def _region(judge: Judge, name: str, score: Score) -> float:
 
 def _operations(judge: Judge, score: Score) -> float:
     return judge.operations(score.candidate)
+
+
+def _instructions(judge: Judge, score: Score) -> float:
+    return judge.instructions(score.candidate)
 
 
 def _entry(judge: Judge, digest: str, score: Score, on_front: bool, limits: Limits) -> Entry:

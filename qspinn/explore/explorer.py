@@ -12,7 +12,7 @@ from qspinn.encode import from_options
 from qspinn.errors import GateError, PlanError
 from qspinn.evaluate import Comparison, chunks, compare_accuracy
 from qspinn.explore import genetic, grid, guided, significance
-from qspinn.explore.entries import entries_of, objectives
+from qspinn.explore.entries import entries_of, require_known
 from qspinn.explore.judge import Judge, Runner
 from qspinn.explore.knobs import space_of
 from qspinn.explore.library import Library
@@ -22,7 +22,6 @@ from qspinn.explore.race import Rule
 from qspinn.explore.result import (
     Attribution,
     Exploration,
-    Limits,
     Part,
     Report,
     Significance,
@@ -134,7 +133,7 @@ def explore(
         store,
     )
     judge.stop = stop
-    objectives(judge, settings.objectives)
+    require_known(judge, settings)
     search = _search(judge, settings, watch)
     chosen, warnings, refusal = _chosen(judge, search.scores, settings)
     curves: Sequence[Significance] = ()
@@ -276,6 +275,7 @@ def _chosen(
         found = select(
             scores, judge.baseline, limits, judge.regions,
             judge.operations if limits.operations is not None else None,
+            judge.instructions if limits.instructions is not None else None,
         )  # fmt: skip
     except GateError as error:
         return None, (), error
@@ -297,14 +297,10 @@ def _rewarded(judge: Judge, scores: Sequence[Score], settings: Settings) -> Scor
     limits, accuracy = settings.limits, float(judge.baseline.mean())
     target = 0.0 if limits.max_drop is None else accuracy - limits.max_drop
     reward = grid.Reward(settings.reward, float_bytes(judge.library.graph), accuracy, settings.mu)
-    fits = [score for score in grid.solutions(scores, target) if _within(judge, score, limits)]
+    fits = [
+        score for score in grid.solutions(scores, target) if judge.within(score.candidate, limits)
+    ]
     return grid.rewarded(fits, reward)
-
-
-def _within(judge: Judge, score: Score, limits: Limits) -> bool:
-    if limits.operations is not None and judge.operations(score.candidate) > limits.operations:
-        return False
-    return judge.fits(score.candidate, limits.budget)
 
 
 _Explained = tuple[Score | None, Sequence[Significance], Sequence[Attribution], _Search]

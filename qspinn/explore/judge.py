@@ -9,12 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
+from qspinn.activity import activity, no_model, shares
 from qspinn.engine.sweep import Tally
 from qspinn.errors import QspinnError
 from qspinn.evaluate import predictions
 from qspinn.explore.library import Library, Variant
 from qspinn.explore.outputs import distance, float_outputs
 from qspinn.explore.problem import BoolArray, Score
+from qspinn.explore.result import Limits
 from qspinn.explore.space import Candidate, Space
 from qspinn.explore.stimulus import Stimulus
 from qspinn.explore.store import Key, Outcome, Store
@@ -25,6 +27,9 @@ from qspinn.readout import predict
 
 BATCH = 64
 """Candidates whose outcomes are kept at a time: what an interrupt can lose."""
+
+_HEARD = 1000
+"""At most so many samples tell how often inputs send something."""
 
 
 class Runner(Protocol):
@@ -89,6 +94,8 @@ class Judge:
         self.seen: dict[str, Candidate] = {}
         self.stop: Callable[[], bool] = lambda: False
         self._records: dict[str, Record] = {}
+        self._instructions: dict[str, float] = {}
+        self._inputs: dict[int, FloatArray] = {}
         self._distances: dict[str, float] = {}
         self._reference: FloatArray | None = None
         self._float: Array | None = None
@@ -161,6 +168,15 @@ class Judge:
         """Whether a budget holds a candidate."""
         return not excesses(self.library.footprint(candidate), budget)
 
+    def within(self, candidate: Candidate, limits: Limits) -> bool:
+        """Whether a candidate that was judged keeps to every limit but that on the accuracy."""
+        most, instructions = limits.operations, limits.instructions
+        if most is not None and self.operations(candidate) > most:
+            return False
+        if instructions is not None and self.instructions(candidate) > instructions:
+            return False
+        return self.fits(candidate, limits.budget)
+
     def digest(self, candidate: Candidate) -> str:
         """The candidate's identity; of one that cannot be made, its options'."""
         try:
@@ -179,6 +195,36 @@ class Judge:
         counts = self.record(candidate).operations
         assert counts is not None, "it was judged on all samples"
         return sum(counts.values()) / self.samples
+
+    def instructions(self, candidate: Candidate) -> float:
+        """Instructions for a sample of the selection part on the device's core, by its model.
+
+        Raises:
+            PlanError: The target has no model of the core.
+        """
+        variant = self.library.variant(candidate)
+        if variant.digest not in self._instructions:
+            spikes = self.record(candidate).spikes
+            assert spikes is not None, "it was judged on all samples"
+            steps = variant.steps or self.steps
+            busy = activity(variant.graph, self._heard(steps), spikes, steps * self.samples, steps)
+            cost = self.library.cost(candidate, busy)
+            if cost is None:
+                raise no_model(self.library.device)
+            self._instructions[variant.digest] = cost.instructions
+        return self._instructions[variant.digest]
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether the target has a model of the device's core."""
+        return self.library.counts_instructions
+
+    def _heard(self, steps: int) -> FloatArray:
+        """How often each element of the input sends something in the first so many steps."""
+        if steps not in self._inputs:
+            some = self.select.part(None, 0, min(self.samples, _HEARD))
+            self._inputs[steps] = shares(some, steps)
+        return self._inputs[steps]
 
     def spikes(self, candidate: Candidate) -> float:
         """Spikes sent for a sample of the selection part, on average."""

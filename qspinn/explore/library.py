@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from qspinn.backend import Backend
 from qspinn.calibrate import Calibration
+from qspinn.cost import Activity, Cost
 from qspinn.encode import Encoder
 from qspinn.errors import QspinnError
 from qspinn.explore.knobs import choices_of
@@ -100,9 +101,24 @@ class Library:
             self._footprints[variant.digest] = _caught(lambda: self._footprint(variant))
         return _raised(self._footprints[variant.digest])
 
+    def cost(self, candidate: Candidate, activity: Activity) -> Cost | None:
+        """What an inference of the candidate takes; None: the target has no model of that.
+
+        Raises:
+            QspinnError: There is no such variant, or the target refuses it.
+        """
+        variant = self.variant(candidate)
+        final = self.backend.legalize(variant.graph, assume_activation=variant.plan.assumed)
+        return self.backend.cost(final, self.device, activity)
+
+    @cached_property
+    def counts_instructions(self) -> bool:
+        """Whether the target models the instructions of the device's core."""
+        return self.backend.models(self.device)
+
     def _footprint(self, variant: Variant) -> Footprint:
         final = self.backend.legalize(variant.graph, assume_activation=variant.plan.assumed)
-        return self.backend.footprint(final, self.device)
+        return self.backend.footprint(final, self.device, variant.plan)
 
     def _variant(self, candidate: Candidate) -> Variant:
         words = self.space.words(candidate)

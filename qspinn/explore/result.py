@@ -54,12 +54,14 @@ class Limits:
         level: The confidence with which it must not lose more, one-sided.
         budget: Most bytes (or cores) by region.
         operations: Most synaptic operations per inference; None: no limit.
+        instructions: Most instructions per inference on the device's core; None: no limit.
     """
 
     max_drop: float | None = None
     level: float = 0.95
     budget: Mapping[str, int] = field(default_factory=dict)
     operations: float | None = None
+    instructions: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.level < 1.0:
@@ -69,6 +71,8 @@ class Limits:
             )
         if self.operations is not None and not 0.0 < self.operations < math.inf:
             raise PlanError(f"a limit of {self.operations:g} synaptic operations is no limit")
+        if self.instructions is not None and not 0.0 < self.instructions < math.inf:
+            raise PlanError(f"a limit of {self.instructions:g} instructions is no limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Entry:
         spikes: Spikes sent per inference; None: not counted.
         on_front: Whether no other is as accurate and smaller, or as small and more accurate.
         refused: Why the target or the budget refused it; empty: neither did.
+        instructions: Per inference on the device's core, by a model; None: not asked for, or the
+            target has no model of the core.
     """
 
     digest: str
@@ -106,6 +112,7 @@ class Entry:
     spikes: float | None = None
     on_front: bool = False
     refused: str = ""
+    instructions: float | None = None
 
     @property
     def samples(self) -> int:

@@ -1,4 +1,4 @@
-"""Selecting one candidate: constraints on accuracy, memory regions and operations, and refusals."""
+"""Selecting one candidate: constraints on accuracy, memory and work, and refusals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from qspinn.explore.space import Candidate
 from qspinn.memory import amount
 from qspinn.stats import Estimate, discordant, drop_bound, paired_difference, samples_needed
 
-OPERATIONS = "operations"
+OPERATIONS, INSTRUCTIONS = "operations", "instructions"
 
 Regions = Callable[[Candidate], Mapping[str, int]]
 """What a candidate needs, by region."""
+
+Spent = Callable[[Candidate], float]
+"""What a candidate does for a sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Entry:
         drop: What it loses against the float network, with a two-sided interval.
         bound: The most it loses, one-sided.
         accurate: Whether that is little enough.
-        used: What it takes of all that is limited: of regions, and of ``operations``.
+        used: What it takes of all that is limited: of regions, ``operations``, ``instructions``.
         excess: Of those that it exceeds: by how much.
     """
 
@@ -63,7 +66,8 @@ def select(
     baseline: BoolArray,
     limits: Limits,
     regions: Regions,
-    operations: Callable[[Candidate], float] | None = None,
+    operations: Spent | None = None,
+    instructions: Spent | None = None,
 ) -> Selection:
     """The candidate that keeps to the limits with the least memory.
 
@@ -76,6 +80,7 @@ def select(
         limits: The constraints.
         regions: What a candidate needs of each region; of equals the winner needs the least.
         operations: What it does for a sample; needed with a limit on it.
+        instructions: The same in instructions of the device's core.
 
     Raises:
         GateError: No candidate keeps to all limits; it says how close one can come.
@@ -83,7 +88,8 @@ def select(
     complete = sorted((s for s in scores if s.complete), key=partial(_smallest, regions))
     if not complete:
         raise GateError("no candidate was measured", hint="let the search run for longer")
-    entries = [_entry(s, baseline, limits, regions, operations) for s in complete]
+    spent = {OPERATIONS: operations, INSTRUCTIONS: instructions}
+    entries = [_entry(s, baseline, limits, regions, spent) for s in complete]
     good = [entry for entry in entries if entry.accurate and entry.fits]
     if not good:
         raise _refusal(entries, baseline, limits)
@@ -113,19 +119,26 @@ def _entry(
     baseline: BoolArray,
     limits: Limits,
     regions: Regions,
-    operations: Callable[[Candidate], float] | None,
+    spent: Mapping[str, Spent | None],
 ) -> Entry:
     bound = drop_bound(score.correct, baseline, limits.level)
     accurate = limits.max_drop is None or bound <= limits.max_drop
     most: dict[str, float] = {**limits.budget}
     taken: dict[str, float] = {**regions(score.candidate)} if limits.budget else {}
-    if limits.operations is not None:
-        assert operations is not None, "a limit on operations needs their number"
-        most[OPERATIONS], taken[OPERATIONS] = limits.operations, operations(score.candidate)
+    for name, limit in _work(limits).items():
+        count = spent[name]
+        assert count is not None, f"a limit on {name} needs their number"
+        most[name], taken[name] = limit, count(score.candidate)
     used = {name: taken.get(name, 0) for name in most}
     excess = {name: used[name] - most[name] for name in most if used[name] > most[name]}
     drop = paired_difference(baseline, score.correct)
     return Entry(score, drop, bound, accurate, used, excess)
+
+
+def _work(limits: Limits) -> dict[str, float]:
+    """The limits on what a sample takes."""
+    found = {OPERATIONS: limits.operations, INSTRUCTIONS: limits.instructions}
+    return {name: limit for name, limit in found.items() if limit is not None}
 
 
 # --- what the data cannot decide ---
@@ -216,10 +229,10 @@ def _refusal(entries: Sequence[Entry], baseline: BoolArray, limits: Limits) -> G
 
 def _needs(entry: Entry, limits: Limits) -> str:
     """What it needs of the regions that are too small."""
-    parts = []
+    parts, work = [], _work(limits)
     for name in entry.excess:
-        if name == OPERATIONS:
-            parts.append(f"{entry.used[name]:.0f} operations of {limits.operations:.0f}")
+        if name in work:
+            parts.append(f"{entry.used[name]:.0f} {name} of {work[name]:.0f}")
         else:
             needed = amount(int(entry.used[name]), name)
             parts.append(f"{name} {needed} of {amount(limits.budget[name], name)}")

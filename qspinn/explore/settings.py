@@ -24,7 +24,8 @@ class Settings:
         levels: Words to try, by kind or path; see `knobs.space_of`.
         limits: What the winner must keep to.
         objectives: What the front is drawn in: ``accuracy``, ``memory`` (weights, constants and
-            state), regions of the device, ``operations``; empty: accuracy and every region.
+            state), regions of the device, ``operations``, ``instructions``; empty: accuracy and
+            every region.
         evaluations: Most candidates to measure; the grid of ``q-spinn`` is measured whole.
         trainings: Most candidates to train, where a scheme trains.
         seed: Of the order of the samples and of every draw of the search.

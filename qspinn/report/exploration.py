@@ -38,8 +38,9 @@ def front(exploration: Exploration) -> Table:
     if left:
         title += f", {left} of them not shown"
     regions = list(dict.fromkeys(region for entry in rows for region in entry.regions))
-    numbers = range(1, 5 + len(regions))
-    table = table_of(title, "", "memory", *regions, "ratio", "accuracy", "drop", "interval",
+    work = ["instructions"] if any(entry.instructions is not None for entry in rows) else []
+    numbers = range(1, 5 + len(regions) + len(work))
+    table = table_of(title, "", "memory", *regions, *work, "ratio", "accuracy", "drop", "interval",
                      right=numbers)  # fmt: skip
     for entry in rows:
         chosen = entry.digest == exploration.selected
@@ -47,6 +48,7 @@ def front(exploration: Exploration) -> Table:
             "▶" if chosen else "",
             str(_memory(entry).network),
             *(str(entry.regions.get(region, "")) for region in regions),
+            *(_count(entry.instructions) for _ in work),
             f"{exploration.ratio(entry) or 0:.2f}x",
             f"{100 * _measured(entry).value:.2f} %",
             points(entry.drop.value) if entry.drop else "",
@@ -54,6 +56,10 @@ def front(exploration: Exploration) -> Table:
             style="bold" if chosen else "",
         )
     return table
+
+
+def _count(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _around(entries: tuple[Entry, ...], winner: Entry | None) -> tuple[Entry, ...]:
@@ -143,6 +149,10 @@ def verdict(exploration: Exploration) -> Table:
     if winner.operations is not None:
         spikes = "" if winner.spikes is None else f", {winner.spikes:,.1f} spikes"
         table.add_row("per inference", f"{winner.operations:,.0f} synaptic operations{spikes}")
+    if winner.instructions is not None:
+        most = exploration.limits.instructions
+        allowed = f" of {most:,.0f} ({winner.instructions / most:.1%})" if most else ""
+        table.add_row("", f"{winner.instructions:,.0f} instructions{allowed}, by a model")
     _part(table, exploration, "select", winner.accuracy, winner.drop, winner.bound)
     if report is not None:
         _part(table, exploration, "report", report.accuracy, report.drop, report.bound)

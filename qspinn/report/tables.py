@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, JustifyMethod
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from qspinn.backend import Backend, Tool
+from qspinn.cost import ASSUMED_RATE, Activity, Cost
 from qspinn.evaluate import Comparison
 from qspinn.frontends import Assumption
 from qspinn.gate import Check
@@ -113,6 +114,36 @@ def _against(baseline: int, network: int) -> str:
     return f"{baseline}  {baseline / network:.2f}x smaller" if network else f"{baseline}"
 
 
+_SHOWN = 8
+"""The parts of a program that are shown one by one."""
+
+
+def cost(value: Cost) -> Table:
+    """What an inference takes, the largest parts first, and the activity that this assumes."""
+    title = f"Instructions of an inference on {value.core}, as {value.compiler} compiles it (model)"
+    table = table_of(title, "part", "instructions", "", right=(1,))
+    lines = sorted(value.lines, key=lambda line: -line.instructions)
+    whole = value.instructions
+    rest = sum(line.instructions for line in lines[_SHOWN:])
+    rows = [(line.owner, line.instructions) for line in lines[:_SHOWN]]
+    for owner, count in [*rows, *([("the rest", rest)] if rest else [])]:
+        table.add_row(escape(owner), f"{count:,.0f}", f"{count / whole:.1%}" if whole else "")
+    time = value.milliseconds
+    told = f"{value.activity.steps} steps"
+    if time is not None:
+        clock = f"{value.hertz / 1e6:g} MHz and {value.cycles:.2f} cycles each"
+        told += f", {clock}: {time:.3g} ms"
+    table.add_row("total", f"{whole:,.0f}", told, style="bold")
+    table.add_row("active in a step", "", escape(_active(value.activity)))
+    return table
+
+
+def _active(value: Activity) -> str:
+    if not value.measured:
+        return f"{ASSUMED_RATE:.0%} of everything, assumed; --data tells"
+    return ", ".join(f"{node} {100 * rate:.3g} %" for node, rate in value.rates.items())
+
+
 def accuracy(value: Comparison) -> Table:
     """Float and integer accuracy with 95 % intervals, and the paired difference."""
     title = f"Accuracy on the {value.part} part, {value.float.count} samples"
@@ -146,14 +177,45 @@ def checks(values: Iterable[Check]) -> Table:
     return table
 
 
-def devices(target: Backend) -> Table:
-    """A target's devices with their memory by region."""
-    table = table_of(f"{target.name}: devices", "device", "core", "memory", "source")
-    for device in target.devices.values():
-        memory = ", ".join(f"{region} {size}" for region, size in device.regions.items())
+def devices(target: Backend, known: Mapping[str, Device] | None = None) -> Table:
+    """A target's devices with their memory by region, and what is to be known of each.
+
+    ``known``: All there are; by default the target's own.
+    """
+    shown = (target.devices if known is None else known).values()
+    table = table_of(f"{target.name}: devices", "device", "core", "clock", "memory", "source",
+                     right=(2,))  # fmt: skip
+    for device in shown:
+        memory = ", ".join(f"{region} {kib(size)}" for region, size in device.regions.items())
         default = " (default)" if device.name == target.default_device else ""
-        table.add_row(device.name + default, device.core, memory, escape(device.source))
+        table.add_row(
+            device.name + default, device.core, _clock(device), memory, escape(_about(device))
+        )
     return table
+
+
+def _about(device: Device) -> str:
+    """Where its figures come from, what is beside the memory counted on, and notes."""
+    beside = ", ".join(f"{name} {kib(size)}" for name, size in device.others.items())
+    words = (
+        device.source,
+        "not checked" if device.source and not device.checked else "",
+        f"beside them {beside}" if beside else "",
+        device.note,
+    )
+    return "; ".join(filter(None, words))
+
+
+def _clock(device: Device) -> str:
+    return f"{device.hertz / 1e6:g} MHz" if device.hertz else ""
+
+
+def kib(size: int) -> str:
+    """An amount of memory in the largest unit that divides it; small numbers as they are."""
+    for unit, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return str(size)
 
 
 def capabilities(target: Backend) -> Table:

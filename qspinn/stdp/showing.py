@@ -40,7 +40,7 @@ def _listed(x: Array, encoder: Encoder, some: Array, name: str) -> kernels.Event
         raise FrontendError(
             f"the data run from {data.min()} to {data.max()}, STDP learns from spikes, 0 or 1",
             at=name,
-            hint="values become spikes with --encode rate or latency",
+            hint="values become spikes with --encode rate, phase or latency",
         )
     made = events.Events.from_dense(data.astype(np.uint8))
     return kernels.Events(made.steps, made.offsets, made.index)
@@ -48,7 +48,7 @@ def _listed(x: Array, encoder: Encoder, some: Array, name: str) -> kernels.Event
 
 def _fired(x: Array, encoder: Encoder, some: Array, name: str) -> kernels.Events:
     """What `encode.encode` would draw, without a raster: a tenth of the time."""
-    chance = encode.probabilities(x, encoder.gain).reshape(len(x), -1)
+    chance = encode.probabilities(encoder.received(x), encoder.gain).reshape(len(x), -1)
     row, pixel = np.nonzero(chance)
     ends = np.searchsorted(row, np.arange(len(x) + 1))
     offsets = np.zeros(len(x) * encoder.steps + 1, np.int64)

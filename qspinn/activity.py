@@ -1,0 +1,87 @@
+"""How busy a network is on data: what cost models go by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qspinn.cost import Activity
+from qspinn.engine.events import Events
+from qspinn.engine.sweep import sweep
+from qspinn.errors import PlanError
+from qspinn.fixed import FloatArray
+from qspinn.ir import Array, Flatten, Graph, Linear, Neuron, Node
+from qspinn.memory import Device
+
+
+def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
+    """The activity of an integer graph on ``data`` (samples, steps, *shape), already encoded."""
+    samples, steps = data.shape[:2]
+    (tally,) = sweep([graph], data, engine=engine)
+    return activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
+
+
+def shares(data: Events | Array, steps: int) -> FloatArray:
+    """How often each element sends something in the first so many steps, as a share of them.
+
+    Args:
+        data: Samples as `qspinn.simulate` takes them.
+        steps: At most as many as the data have.
+    """
+    if not isinstance(data, Events):
+        return np.asarray((data[:, :steps] != 0).mean((0, 1)).reshape(-1), np.float64)
+    step = np.arange(data.offsets.size - 1) % data.steps
+    early = np.repeat(step < steps, np.diff(data.offsets))
+    counts = np.bincount(data.index[early], minlength=data.size)
+    return np.asarray(counts / (len(data) * steps), np.float64)
+
+
+def activity(
+    graph: Graph, each: Array, spikes: Mapping[str, int], total: int, steps: int
+) -> Activity:
+    """The activity that counts amount to.
+
+    Args:
+        graph: The network.
+        each: How often each element of the input sent something, as a share of the steps.
+        spikes: What neuron nodes sent, in total.
+        total: The steps of all samples together.
+        steps: The steps of a sample.
+    """
+    rates = {graph.input.name: float(each.mean())}
+    for node in graph.of_type(Neuron):
+        if node.name in spikes:
+            size = int(np.prod(node.shape, dtype=np.int64))
+            rates[node.name] = min(spikes[node.name] / (size * total), 1.0)
+        else:
+            rates[node.name] = 1.0  # it sends a value in every step
+    return Activity(steps, rates, _heard(graph, each))
+
+
+def _heard(graph: Graph, each: Array) -> dict[str, float]:
+    """The share of the input's events that a linear layer has weights for."""
+    layers = list(_readers(graph, graph.input))
+    if not layers or not all(isinstance(node, Linear) for node in layers):
+        return {}
+    used = np.any([node.weight.values.any(0) for node in layers if isinstance(node, Linear)], 0)
+    if used.all() or not each.any():
+        return {}
+    share = float(each[used].sum() / each.sum())
+    return {graph.input.name: share} if share < 1.0 else {}
+
+
+def _readers(graph: Graph, node: Node) -> list[Node]:
+    found: list[Node] = []
+    for user in graph.users(node.name):
+        found += _readers(graph, user) if isinstance(user, Flatten) else [user]
+    return found
+
+
+def no_model(device: Device) -> PlanError:
+    """The refusal of a limit on instructions where nobody can count them."""
+    core = device.core or "its cores"
+    return PlanError(
+        f"there is no model of the instructions of {core}", at=device.name,
+        hint="limit synaptic operations instead, with --max-operations",
+    )  # fmt: skip

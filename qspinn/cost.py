@@ -1,0 +1,125 @@
+"""What an inference costs in instructions and time, and the activity that this assumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qspinn.errors import PlanError
+from qspinn.plan import HEARD, RATE, STEPS
+
+ASSUMED_RATE = 0.05
+"""Events per element and step where nothing is known: of inputs, and of neurons."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How much happens in an inference, on average.
+
+    Attributes:
+        steps: Time steps.
+        rates: By input and neuron node, the share of its elements that send something in a step.
+        heard: By input node, the share of its events that some weight other than 0 is read for;
+            all, where a node is not named.
+    """
+
+    steps: int = 1
+    rates: Mapping[str, float] = field(default_factory=dict)
+    heard: Mapping[str, float] = field(default_factory=dict)
+
+    def rate(self, node: str) -> float:
+        """The rate of a node, `ASSUMED_RATE` where it was not measured."""
+        return self.rates.get(node, ASSUMED_RATE)
+
+    @property
+    def measured(self) -> bool:
+        """Whether rates are known; else all are assumed."""
+        return bool(self.rates)
+
+    def options(self) -> dict[str, str]:
+        """The activity as a plan's options, to three digits."""
+        found = {f"{RATE}{node}": f"{rate:.3g}" for node, rate in self.rates.items()}
+        found |= {f"{HEARD}{node}": f"{share:.3g}" for node, share in self.heard.items()}
+        return {**found, STEPS: str(self.steps)}
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> Activity:
+        """The activity that a plan's options hold.
+
+        Raises:
+            PlanError: An option cannot be read, or is no share.
+        """
+        steps = options.get(STEPS, "0")
+        steps = steps if steps != "0" else options.get("steps", "0")
+        if not steps.isdigit():
+            raise PlanError(f"{steps!r} is no number of steps", at=STEPS)
+        rates, heard = _shares(options, RATE), _shares(options, HEARD)
+        return cls(max(int(steps), 1), rates, heard)
+
+
+def _shares(options: Mapping[str, str], start: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, word in options.items():
+        if not key.startswith(start):
+            continue
+        try:
+            value = float(word)
+        except ValueError:
+            value = -1.0
+        if not 0.0 <= value <= 1.0:
+            raise PlanError(f"{word!r} is no share from 0 to 1", at=key)
+        found[key[len(start) :]] = value
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """What a part of the program takes: its name, and instructions of an inference."""
+
+    owner: str
+    instructions: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an inference takes on one device, by a model.
+
+    Attributes:
+        core: The core whose instructions were counted.
+        compiler: The compiler whose code was counted.
+        lines: By part.
+        activity: What was assumed.
+        cycles: Cycles per instruction, by a model of the core.
+        hertz: The device's clock; 0: not known.
+    """
+
+    core: str
+    compiler: str
+    lines: tuple[CostLine, ...]
+    activity: Activity
+    cycles: float
+    hertz: int = 0
+
+    @property
+    def instructions(self) -> float:
+        """Instructions of an inference."""
+        return sum(line.instructions for line in self.lines)
+
+    def facts(self) -> dict[str, object]:
+        """For JSON: the totals, and what they assume."""
+        return {
+            "core": self.core,
+            "compiler": self.compiler,
+            "instructions": round(self.instructions),
+            "cycles_per_instruction": self.cycles,
+            "milliseconds": self.milliseconds,
+            "steps": self.activity.steps,
+            "rates": dict(self.activity.rates),
+            "assumed_rate": None if self.activity.measured else ASSUMED_RATE,
+            "lines": {line.owner: round(line.instructions) for line in self.lines},
+        }
+
+    @property
+    def milliseconds(self) -> float | None:
+        """The time of an inference at the device's clock; None: the clock is not known."""
+        return 1e3 * self.instructions * self.cycles / self.hertz if self.hertz else None
