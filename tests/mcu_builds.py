@@ -6,13 +6,15 @@ import io
 import itertools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qspinn.backends.mcu import BACKEND
+import pytest
+from qspinn.backends.mcu import BACKEND, tiles
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.execute import record
 from qspinn.backends.mcu.network import Network
@@ -116,6 +118,14 @@ def deaf(name: str = "deaf", sizes: Sequence[int] = (300, 48, 10), bits: int = 8
     return graph.map(change)
 
 
+def valued(name: str = "valued") -> Graph:
+    """The same with values as its input."""
+    fmt = QFormat.parse("s8f0")
+    return mlp(name).map(
+        lambda node: replace(node, kind="current", fmt=fmt) if isinstance(node, Input) else node
+    )
+
+
 def recurrent(name: str = "recurrent", ins: int = 20, size: int = 24) -> Graph:
     """A layer with synaptic currents that reads itself, and an integrator."""
     rng = np.random.default_rng(5)
@@ -181,6 +191,16 @@ def agrees(graph: Graph, data: Array, executor: str) -> None:
     assert mismatch is None, str(mismatch)
     decisions = predict(graph.output, summarize(graph, want))
     assert np.array_equal(found.winners, decisions)
+
+
+@contextmanager
+def rows_alone() -> Iterator[None]:
+    """No layer is summed in tiles: rows are added as events come."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "FEWEST", 1 << 30)
+        build.cache_clear()
+        yield
+    build.cache_clear()
 
 
 def write(folder: Path, graph: Graph, device: str = "generic") -> Network:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mcu_builds import chain, dense, lif, param, state
-from qspinn.fixed import QFormat
+from qspinn.fixed import Overflow, QFormat
 from qspinn.ir import (
+    Array,
     Conv2d,
     Delay,
     Flatten,
@@ -26,9 +27,11 @@ from qspinn.ir import (
 
 
 def weights(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> Param:
-    """Any weights of a format: ``b1``, ``u1``, ``u3``, ``s3`` and so on."""
+    """Any weights of a format: ``b1``, ``t`` (ternary), ``u1``, ``u3``, ``s3`` and so on."""
     if kind == "b1":
         return Param(rng.choice((-1, 1), shape), QFormat(1, 0, binary=True))
+    if kind == "t":
+        return Param(rng.integers(-1, 2, shape), QFormat(2, 0))
     fmt = QFormat.parse(f"{kind}f0")
     return Param(rng.integers(fmt.range.lo, fmt.range.hi + 1, shape), fmt)
 
@@ -88,6 +91,36 @@ def few_bits() -> Graph:
         nodes.append(lif(f"lif_{size}", name, size, 30))
         ins = size
     return chain("few_bits", *nodes)
+
+
+def more_bits() -> Graph:
+    """Weights of 5, 6 and 7 bits and ternary ones, with a sign and without, of counts too."""
+    rng = np.random.default_rng(27)
+
+    def balanced(shape: tuple[int, ...], kind: str) -> Param:
+        found = weights(rng, shape, kind)
+        values = np.maximum(found.values, 1 - found.values.max())
+        values.flat[0] = found.values.min()
+        return replace(found, values=values)
+
+    nodes: list[Node] = [Input(name="x", shape=(3, 7, 6), kind="count", high=3)]
+    source, ins = "x", 3
+    for kind, size, level in (("s5", 11, 500), ("t", 12, 100), ("u6", 7, 9000), ("s7", 13, 2000)):
+        weight = balanced((size, ins, 3, 3), kind)
+        nodes += [
+            Conv2d(name=f"c{kind}", inputs=(source,), weight=weight, padding=(1, 1)),
+            lif(f"l{kind}", f"c{kind}", (size, 7, 6), level, bias=True),
+        ]
+        source, ins = f"l{kind}", size
+    nodes.append(Flatten(name="flat", inputs=(source,)))
+    source, ins = "flat", ins * 42
+    sizes = {"s5": 10, "u5": 23, "t": 33, "s6": 13, "u6": 7, "s7": 30, "u7": 17}
+    for kind, size in sizes.items():
+        name, level = f"{kind}_{size}", 1600 if kind[0] == "u" else 100
+        nodes.append(Linear(name=name, inputs=(source,), weight=balanced((size, ins), kind)))
+        nodes.append(lif(f"lif_{kind}", name, size, level))
+        source, ins = f"lif_{kind}", size
+    return chain("more_bits", *nodes)
 
 
 def excitatory(
@@ -158,9 +191,110 @@ def camera(side: int = 34, channels: int = 8, kind: str = "s3") -> Graph:
     )  # fmt: skip
 
 
+def narrowed(node: Neuron, fmt: str, start: object, current: str = "") -> Neuron:
+    """The same neurons with a membrane of another format, and a current."""
+    states = {**node.states, "v": state(fmt, start)}
+    if "u" in states:
+        states["u"] = state(current or fmt, 1, overflow=Overflow.SATURATE)
+    top = QFormat.parse(fmt)
+    level = max(1, min(round(top.range.hi * 0.6), 40 << max(top.frac, 0)))
+    values = {**node.values, "threshold": param(level, f"s16f{top.frac}")}
+    return replace(node, states=states, values=values)
+
+
+def any_width(sign: str = "s") -> Graph:
+    """A membrane of every width, with a sign or without, in layers that end anywhere in a byte."""
+    rng = np.random.default_rng(41)
+    nodes: list[Node] = [Input(name="x", shape=(24,))]
+    ins = 24
+    for nth, bits in enumerate((*range(3, 8), *range(9, 16))):
+        fmt = f"{sign}{bits}f{max(bits - 8, 0)}"
+        size = 17 + nth % 5  # too few weights for tiles, which keep 16 bits of a membrane
+        low = -(1 << bits - 1) if sign == "s" else 0
+        start = rng.integers(low, low + (1 << bits), size)
+        options: dict[str, object] = [
+            {}, {"reset": "subtract"}, {"synapse": "new"}, {"timing": "next_before_decay"},
+        ][nth % 4]  # fmt: skip
+        source = nodes[-1].name
+        weight = Linear(
+            name=f"fc{nth}", inputs=(source,),
+            weight=param(rng.integers(-3, 6, (size, ins)), "s4f0"),
+        )  # fmt: skip
+        made = lif(f"lif{nth}", f"fc{nth}", size, 3, **options)
+        nodes += [weight, narrowed(made, fmt, start, "s11f2" if nth % 8 == 2 else "")]
+        ins = size
+    return chain(f"widths_{sign}", *nodes, readout="first_spike")
+
+
+def pruned(rng: np.random.Generator, shape: tuple[int, ...], kind: str, zeros: float) -> Param:
+    """Any weights of a format of which so many are 0; of ``b1`` ternary ones."""
+    found = weights(rng, shape, kind)
+    values = found.values * (rng.random(shape) >= zeros)
+    return Param(values, QFormat(2, 0) if kind == "b1" else found.fmt)
+
+
+def pruned_layers() -> Graph:
+    """Every code of pruned weights, of spikes and of counts."""
+    rng = np.random.default_rng(29)
+    conv = Conv2d(
+        name="c", inputs=("x",), weight=pruned(rng, (24, 3, 3, 3), "s7", 0.6), padding=(1, 0)
+    )
+    nodes: list[Node] = [
+        Input(name="x", shape=(3, 6, 5), kind="count", high=3), conv,
+        lif("lif", "c", (24, 6, 3), 300, max_spikes=3), Flatten(name="flat", inputs=("lif",)),
+    ]  # fmt: skip
+    source, ins = "flat", 24 * 18
+    layers = (("s8", 0.95), ("s8", 0.5), ("s4", 0.6), ("b1", 0.8), ("u4", 0.85), ("s12", 0.8))
+    for nth, (kind, zeros) in enumerate(layers):
+        size = 60 + nth
+        weight = pruned(rng, (size, ins), kind, zeros)
+        nodes.append(Linear(name=f"fc{nth}", inputs=(source,), weight=weight))
+        nodes.append(lif(f"lif{nth}", f"fc{nth}", size, 30))
+        source, ins = f"lif{nth}", size
+    return chain("pruned", *nodes)
+
+
+def few_values() -> Graph:
+    """Thresholds, biases and starts of a few different values in many neurons or channels."""
+    rng = np.random.default_rng(30)
+
+    def of(count: int, shape: tuple[int, ...]) -> Array:
+        return rng.choice(rng.integers(-900, 900, count), shape)
+
+    channels = (260, 2, 2)
+    conv = Conv2d(
+        name="c", inputs=("x",), weight=weights(rng, (260, 1, 2, 2), "s4"),
+        bias=param(of(13, (260,)), "s16f4"),
+    )  # fmt: skip
+    image = lif("l", "c", channels, np.abs(of(3, (260, 1, 1))) + 1)
+    image = replace(image, states={"v": state("s16f4", of(2, (260, 1, 1)))})
+    nodes: list[Node] = [
+        Input(name="x", shape=(1, 3, 3)), conv, image, Flatten(name="flat", inputs=("l",))
+    ]  # fmt: skip
+    source, ins = "flat", 260 * 4
+    for nth, (count, size) in enumerate(((2, 501), (4, 300), (17, 701))):
+        bias = param(of(count, (size,)), "s16f4")
+        weight = weights(rng, (size, ins), "t")
+        made = lif(f"lif{nth}", f"fc{nth}", size, np.abs(of(count, (size,))) + 1)
+        start = of(count, (size,))
+        nodes += [
+            Linear(name=f"fc{nth}", inputs=(source,), weight=weight, bias=bias),
+            replace(made, states={"v": state("s16f4", start)}),
+        ]
+        source, ins = f"lif{nth}", size
+    labels = tuple(rng.permutation(np.arange(701) % 9).tolist())
+    out = Output(name="out", inputs=(source,), readout="vote", labels=labels)
+    return Graph("few_values", (*nodes, out))
+
+
 NETS = {
+    "few values": few_values,
+    "pruned": pruned_layers,
+    "signed widths": any_width,
+    "unsigned widths": lambda: any_width("u"),
     "narrow states": narrow_states,
     "few bits": few_bits,
+    "more bits": more_bits,
     "votes": votes,
     "counted votes": counted_votes,
     "few votes": few_votes,

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qspinn.backends.mcu import BACKEND
-from qspinn.backends.mcu.emit import _LANES as LANES
+from qspinn.backends.mcu.devices import KNOWN_CORES
 from qspinn.backends.mcu.emit import _NEEDS as NEEDS
+from qspinn.backends.mcu.emit import FORMAT
+from qspinn.backends.mcu.lanes import FUNCTIONS as LANES
 from qspinn.backends.mcu.names import identifier, prefix_of, quoted
 from qspinn.backends.mcu.toolchain import CORES
 
@@ -54,12 +56,12 @@ def tiny() -> Graph:
 # --- the text ---
 
 
-@pytest.mark.parametrize("file", ["tiny.h", "tiny_impl.h", "tiny_data.h", "tiny.c"])
+@pytest.mark.parametrize("file", ["tiny.h", "tiny_impl.h", "tiny_data.h", "tiny_run.h", "tiny.c"])
 def test_golden(golden: str, file: str) -> None:
     text = emitted(tiny(), "stm32c011").files[file].decode()
     # Versions and fitted sizes change without a change of the templates.
     text = re.sub(r"(qspinn) \S+: DO", r"\1 0: DO", text)
-    text = re.sub(r"((?:CODE|STACK)_BYTES +)\d+u", r"\g<1>1000u", text)
+    text = re.sub(r"((?:CODE_BYTES|STACK_BYTES|INSN_TYP_\w+) +)\d+u", r"\g<1>1000u", text)
     digest = tiny().digest
     text = text.replace(digest, "0" * 64).replace(f"0x{digest[:8].upper()}u", "0x0u")
     assert text == golden
@@ -68,10 +70,16 @@ def test_golden(golden: str, file: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_the_header_is_short(name: str) -> None:
     graph = ALL[name]()
-    (header,) = (t for n, t in files_of(graph) if re.fullmatch(r"\w+(?<!_impl)(?<!_data)\.h", n))
-    lines = header.decode().splitlines()
-    assert len(lines) <= 150
-    assert max(map(len, lines)) <= 120
+    headers = {n: t.decode().splitlines() for n, t in files_of(graph) if n.endswith(".h")}
+    (header,) = (t for n, t in headers.items() if not re.search(r"_(impl|data|run)\.h", n))
+    (around,) = (t for n, t in headers.items() if n.endswith("_run.h"))
+    members = sum(
+        line.endswith("*/") and line.startswith("    ") and ";" in line for line in header
+    )
+    assert len(header) - members <= 140, "a person reads it; each member of the state has a line"
+    assert len(around) <= 150
+    for lines in (header, around):
+        assert max(map(len, lines)) <= 120
 
 
 def test_the_same_bytes_each_time() -> None:
@@ -290,7 +298,7 @@ def test_files_of_two_compilations_do_not_mix(tmp_path: Path) -> None:
     write(tmp_path, mlp())
     header = (tmp_path / "mlp.h").read_text()
     (tmp_path / "mlp.h").write_text(re.sub(r"(MLP_FORMAT +)\d+", r"\g<1>9", header))
-    assert "mlp_data.h has format 1" in run(tmp_path, "gcc", "-c", "mlp.c").said
+    assert f"mlp_data.h has format {FORMAT}" in run(tmp_path, "gcc", "-c", "mlp.c").said
 
 
 # --- what is checked at run time ---
@@ -405,7 +413,7 @@ def test_placement_and_trust(tmp_path: Path) -> None:
 def test_devices_are_plausible() -> None:
     for name, device in BACKEND.devices.items():
         assert device.name == name
-        assert device.core in CORES
+        assert device.core in KNOWN_CORES
         assert device.source or name == BACKEND.default_device
         assert set(device.regions) == {"ram", "flash"}
-        assert np.all([size >= 4096 for size in device.regions.values()])
+        assert np.all([size >= 512 for size in device.regions.values()])

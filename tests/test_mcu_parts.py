@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +11,10 @@ from hypothesis import strategies as st
 from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.kept import worth_dropping
-from qspinn.backends.mcu.kernels import Row, quotient
+from qspinn.backends.mcu.kernels import quotient
+from qspinn.backends.mcu.lanes import LANES, Lane
 from qspinn.backends.mcu.layout import (
     CType,
-    Lane,
     Member,
     Rows,
     Struct,
@@ -23,6 +25,7 @@ from qspinn.backends.mcu.layout import (
     rows_for,
 )
 from qspinn.backends.mcu.names import Names
+from qspinn.backends.mcu.rows import Row
 from qspinn.backends.mcu.samples import encode
 from qspinn.backends.mcu.simplify import simplified
 
@@ -64,7 +67,18 @@ def test_quotients_need_no_division_of_usual_images() -> None:
 # --- packing ---
 
 
-@given(st.integers(0, 2**32), st.sampled_from((1, 2, 3, 4, 8, 16, 32)), st.booleans())
+def read(row: Row, group: Sequence[int], lane: int) -> int:
+    """What the emitted C reads from a lane of a group."""
+    pack = sum(int(byte) << (8 * n) for n, byte in enumerate(group))
+    code = row.weight(lane) if row.template == "row" else row.field(lane % 4)
+    if row.template == "row_bits":
+        terms = [term.replace("(uint32_t)@(row", "row(0") for term in row.parts[lane // 4]]
+        found = [eval(term, {"row": lambda n: int(group[n])}) for term in terms]
+        pack = sum(found) & MASK
+    return int(eval(code.replace("(int32_t)", "").replace("u", ""), {"pack": pack}))
+
+
+@given(st.integers(0, 2**32), st.sampled_from((*range(1, 9), 16, 32)), st.booleans())
 def test_packed_weights_come_back(seed: int, bits: int, signed: bool) -> None:
     rng = np.random.default_rng(seed)
     low = -(1 << (bits - 1)) if signed else 0
@@ -79,12 +93,26 @@ def test_packed_weights_come_back(seed: int, bits: int, signed: bool) -> None:
     row = Row(bits, signed, CType(16, signed=True), scaled=False)
     for i, j in np.ndindex(values.shape):
         group = stored[i, row.group * (j // row.lanes) :][: row.group]
-        packed = sum(int(byte) << (8 * n) for n, byte in enumerate(group))
-        code = row.weight(j % row.lanes).replace("(int32_t)", "").replace("u", "")
-        assert eval(code, {"pack": packed}) == values[i, j]
+        assert read(row, [*group, *[0] * row.group], j % row.lanes) == values[i, j]
     assert stored.min() >= 0
     assert stored.max() <= 255
     assert rows.stride == -(-bits * values.shape[1] // 8)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 21))
+def test_packed_trits_come_back(seed: int, rows: int, count: int) -> None:
+    values = np.random.default_rng(seed).integers(-1, 2, (rows, count))
+    packing = Rows(2, True, count, trits=True)
+    stored = pack(values, packing).reshape(rows, packing.stride)
+    assert stored.min() >= 0
+    assert stored.max() <= 255
+    for i in range(rows):
+        found: list[int] = []
+        for byte in stored[i].tolist():
+            for _ in range(5):
+                found.append((byte * 3 >> 8) - 1)
+                byte = byte * 3 & 255
+        assert found[:count] == values[i].tolist()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +121,9 @@ def test_packed_weights_come_back(seed: int, bits: int, signed: bool) -> None:
         (-2, 1, 8, Rows(2, True, 8)), (0, 3, 8, Rows(2, False, 8)), (-3, 3, 8, Rows(3, True, 8)),
         (0, 7, 8, Rows(3, False, 8)), (-5, 5, 8, Rows(4, True, 8)), (0, 1, 8, Rows(1, False, 8)),
         (-1, 1, 8, Rows(1, True, 8)), (-1, 0, 8, Rows(2, True, 8)), (-4, 3, 2, Rows(4, True, 2)),
-        (-8, 8, 8, Rows(8, True, 8)), (0, 200, 8, Rows(8, False, 8)),
+        (-8, 8, 8, Rows(5, True, 8)), (0, 63, 8, Rows(6, False, 8)), (-64, 63, 8, Rows(7, True, 8)),
+        (-64, 64, 8, Rows(8, True, 8)), (-16, 15, 3, Rows(5, True, 3)),
+        (-16, 15, 2, Rows(8, True, 2)), (0, 200, 8, Rows(8, False, 8)),
         (-1, 200, 8, Rows(16, True, 8)),
         (-8, 7, 1, Rows(8, True, 1)), (0, 70_000, 4, Rows(32, True, 4)),
         (0, 1 << 31, 4, Rows(32, False, 4)),
@@ -109,7 +139,8 @@ def test_binary_weights_have_no_zeros() -> None:
     rows = np.where(np.random.default_rng(0).random((5, 9)) < 0.5, -1, 1)
     assert rows_for(rows) == Rows(1, True, 9)
     rows[1, 1] = 0
-    assert rows_for(rows) == Rows(2, True, 9)
+    assert rows_for(rows) == Rows(2, True, 9, trits=True)
+    assert rows_for(rows[:, :7]) == Rows(2, True, 7), "two bytes as well, and read faster"
 
 
 def test_rows_of_zeros_are_worth_dropping_for_what_is_left() -> None:
@@ -126,29 +157,40 @@ def test_rows_of_zeros_are_worth_dropping_for_what_is_left() -> None:
 # --- narrow states ---
 
 
-@given(st.integers(0, 2**32), st.sampled_from(("u1", "u2", "s2", "u4", "s4")))
-def test_narrow_states_come_back(seed: int, name: str) -> None:
+@given(st.integers(0, 2**32), st.sampled_from(LANES))
+def test_narrow_states_come_back(seed: int, lane: Lane) -> None:
     rng = np.random.default_rng(seed)
-    lane = Lane(int(name[1]), name[0] == "s")
     low = -(1 << (lane.bits - 1)) if lane.signed else 0
     values = rng.integers(low, low + (1 << lane.bits), (3, rng.integers(1, 20)))
-    stored = np.zeros((3, -(-values.shape[1] // lane.per_byte)), np.uint8)
+    stored = np.zeros((3, lane.length(values.shape[1])), np.uint8)
     for i, j in np.ndindex(values.shape):
-        code = int(values[i, j]) & ((1 << lane.bits) - 1)
-        stored[i, j // lane.per_byte] |= code << (j % lane.per_byte * lane.bits)
+        for bit in range(lane.bits):
+            at = j * lane.bits + bit
+            stored[i, at // 8] |= (int(values[i, j]) >> bit & 1) << at % 8
     assert np.array_equal(lane.unpacked(stored, values.shape[1]), values)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "name"),
+    ("low", "high", "count", "name"),
     [
-        (0, 1, "u1"), (-1, 0, "s2"), (0, 2, "u2"), (-2, 1, "s2"), (-3, 3, "s4"), (0, 7, "u4"),
-        (-8, 7, "s4"), (0, 15, "u4"), (-8, 8, ""), (0, 16, ""),
+        (0, 1, 40, "u1"), (-1, 0, 40, "s2"), (0, 2, 40, "u2"), (-2, 1, 40, "s2"),
+        (-3, 3, 40, "s3"), (0, 7, 40, "u3"), (-8, 7, 40, "s4"), (0, 15, 40, "u4"),
+        (-8, 8, 40, "s5"), (0, 63, 40, "u6"), (-64, 63, 40, "s7"), (-64, 64, 40, ""),
+        (0, 255, 40, ""), (0, 256, 40, "u9"), (-2048, 2047, 40, "s12"), (-(1 << 14), 0, 40, "s15"),
+        (-(1 << 15), 0, 40, ""), (0, 1 << 15, 99, ""), (0, 1, 1, ""), (0, 1, 2, "u1"),
+        (0, 7, 2, "u4"), (0, 7, 8, "u4"), (0, 7, 11, "u3"), (0, 31, 2, ""), (0, 63, 5, ""),
+        (0, 63, 6, "u6"), (-2048, 2047, 1, ""), (-2048, 2047, 2, "s12"),
     ],
 )  # fmt: skip
-def test_the_narrowest_lane(low: int, high: int, name: str) -> None:
-    lane = lane_for(Interval(low, high))
+def test_the_lane_of_the_fewest_bytes(low: int, high: int, count: int, name: str) -> None:
+    lane = lane_for(Interval(low, high), count)
     assert (lane.name if lane else "") == name
+
+
+def test_lanes_hold_no_more_than_is_read() -> None:
+    assert [lane.reach for lane in LANES if lane.signed] == [1, 1, 2, 2, 2, 2, 3, 3, 3, 2, 3, 2, 2]
+    assert Lane(3, signed=True).length(8) == 4, "a byte is read after the last value's first"
+    assert Lane(12, signed=True).length(8) == 12
 
 
 # --- layout ---

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from qspinn.backend import Artifact, Tool
+from qspinn.backend import Artifact, Sample, Tool
+from qspinn.bench import Count
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choices
+from qspinn.cost import Activity, Cost
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
-from . import execute, toolchain
+from . import avr, bench, execute, toolchain
 from .build import build
+from .builds import made_for_eight
+from .costmodel import cost, isa_of
 from .devices import DEVICES, GENERIC
+from .eight import is_eight
 from .emit import artifact
 from .footprint import footprint
+from .intake import NATURAL, form_in, form_of
 from .legalize import legalize
+from .network import Network
+from .packages import KINDS, package, self_tested
 from .plan import node_plan
+from .sops import worst_sops
 from .table import CAPABILITIES, EXECUTORS
 
 
@@ -27,10 +38,12 @@ class Mcu:
     """The target ``mcu``."""
 
     name = "mcu"
+    packages = KINDS
     capabilities = CAPABILITIES
     devices: Mapping[str, Device] = DEVICES
     default_device = GENERIC
     executors = EXECUTORS
+    cores = bench.COUNTED
 
     def plan(
         self, graph: Graph, node: Node, calibration: Calibration, given: Plan, choices: Choices
@@ -48,22 +61,66 @@ class Mcu:
         """The graph as it is: layers start together in any case, and sums are as wide as needed."""
         return legalize(graph)
 
-    def footprint(self, graph: Graph, device: Device) -> Footprint:
+    def footprint(self, graph: Graph, device: Device, plan: Plan | None = None) -> Footprint:
         """Exact bytes of constants and state; stack and code as `footprint.footprint` says."""
-        return footprint(build(graph), device)
+        form = form_of(plan.options, graph.input) if plan else NATURAL
+        return footprint(build(graph, form, is_eight(device)), device)
+
+    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
+        """Instructions by a model of the device's core; None: it was not measured."""
+        return cost(build(graph, eight=is_eight(device)), device, activity)
+
+    def models(self, device: Device) -> bool:
+        """Whether its core was measured, or one that runs the same code."""
+        return bool(isa_of(device.core))
 
     def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
         """Header, implementation, constants and a C file that holds them."""
-        network = build(graph)
+        network = _network(graph, device, plan)
+        network = replace(network, worst_sops=worst_sops(graph))
         return artifact(network, footprint(network, device), device, plan.options)
+
+    def self_tested(
+        self, artifact: Artifact, graph: Graph, device: Device, plan: Plan, sample: Sample
+    ) -> Artifact:
+        """The artifact with ``<name>_selftest.h``; see `packages.self_tested`."""
+        return self_tested(artifact, _network(graph, device, plan), graph, sample)
+
+    def package(
+        self,
+        artifact: Artifact,
+        graph: Graph,
+        device: Device,
+        plan: Plan,
+        manifest: Mapping[str, Any],
+        kind: str,
+    ) -> dict[str, bytes]:
+        """The files in the layout of a build system; see `packages.package`."""
+        return package(artifact, _network(graph, device, plan), manifest, kind)
 
     def tools(self) -> tuple[Tool, ...]:
         """Compilers and emulators."""
-        return toolchain.tools()
+        return (*toolchain.tools(), *avr.tools())
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build the files in ``folder`` and run them; see `execute.run`."""
-        return execute.run(folder, build(graph), data, executor)
+        return execute.run(folder, _found(folder, graph), data, executor)
+
+    def count(
+        self, folder: Path, graph: Graph, data: Array, core: str, compiler: str | None
+    ) -> Count:
+        """Count the instructions of the files in ``folder``; see `bench.count`."""
+        return bench.count(folder, _found(folder, graph), data, core, compiler)
+
+
+def _network(graph: Graph, device: Device, plan: Plan) -> Network:
+    """What is emitted for a graph, and what its self-test and packages are of."""
+    return build(graph, form_of(plan.options, graph.input), is_eight(device))
+
+
+def _found(folder: Path, graph: Graph) -> Network:
+    """What the files in a folder were emitted from."""
+    return build(graph, form_in(folder, graph), made_for_eight(folder, graph))
 
 
 BACKEND = Mcu()

@@ -12,76 +12,94 @@ from qspinn.ir import (
     VOTE,
     Delay,
     Graph,
-    Input,
     MaxPool2d,
     Neuron,
     Node,
     Output,
-    Param,
     SumPool2d,
 )
 from qspinn.lowering import programs
-from qspinn.printer import c_type
 from qspinn.readout import output_neuron
 from qspinn.signals import Signal
 
-from .connections import Connection, adds, bias_of, connection, pool
+from .connections import Connection, adds, connection, pool
+from .currents import biases, current_code
+from .eight import for_eight
+from .intake import NATURAL, held, port_of, settled
 from .kernels import Kernel, RowKernel
-from .layout import Bands, CType, Member, Struct, computing, holding, index_type
+from .layout import CType, Member, Struct, holding, index_type
 from .names import prefix_of, quoted
-from .network import Drive, Edge, Gather, Network, Port, Read, Start, Turn, Update
+from .network import Drive, Edge, Gather, Network, Read, Start, Turn, Update
 from .neuron import update
+from .packedimage import PackedImage, by_place, image_lif
+from .packedlif import PackedLif, is_narrow, packed_lif
 from .parts import WORD, Parts
 from .readouts import score, vote_of
 from .simplify import simplified
-from .sums import sums
-from .view import ZERO, View, sum_type
+from .sums import Scratch, lies_flat, sums
+from .tiles import TileSum, rest, tiled
+from .tilestage import Tile, adders, lists, tile_drives
+from .view import View, sum_type
 
 _KEPT = "what it sent in this step"
 
 
 @lru_cache(maxsize=8)
-def build(graph: Graph) -> Network:
-    """The network of a legalized graph; the same for every device."""
-    return _Builder(graph).network()
+def build(graph: Graph, form: str = NATURAL, eight: bool = False) -> Network:
+    """The network of a legalized graph, the same for every device but those with 8-bit cores.
+
+    Args:
+        graph: The graph.
+        form: How input is passed; see `intake.form_of`.
+        eight: Whether it is laid out for cores with 8-bit registers; see `eight.is_eight`.
+
+    Raises:
+        PlanError: The input cannot be passed in that form.
+    """
+    made = _Builder(graph, settled(graph, form), eight).network()
+    return for_eight(made) if eight else made
 
 
 class _Builder:
     """A network under construction."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.view = graph, View(graph)
+    def __init__(self, graph: Graph, form: str, eight: bool) -> None:
+        self.graph, self.eight = graph, eight
+        self.view = View(graph, form, held(View(graph)) if form == "load" else frozenset())
         self.signals = self.view.signals
         self.programs = {name: simplified(p) for name, p in programs(graph).items()}
         self.prefix = prefix_of(graph.name)
         self.parts = Parts(self.prefix)
         self.edges = self.parts.edges
-        self.slots: dict[str, Member] = {}
-        self.states: dict[str, Member] = {}
+        self.slots, self.states = dict[str, Member](), dict[str, Member]()
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.sums = sums(self.view, self.parts.places)
+        self.tiled = {} if eight else tiled(self.view)
+        self.lists: dict[int, Member] = {}
+        for found in self.tiled.values():
+            lists(found, self.lists, self.parts)
+        self.sums = sums(self.view, self.parts.places, self.tiled)
 
     def network(self) -> Network:
         parts = self.parts
-        port = self.port(self.graph.input)
+        port, self.edges[self.graph.input.name] = port_of(self.view)
         for delay in self.graph.of_type(Delay):
             self.edges[delay.name] = self.delay_line(delay)
-        for node in self.graph.nodes:
-            self.node(node)
+        parts.make(self.graph.nodes, self.node)
         read = self.read(self.graph.output)
         self.push()
-        draws = any(isinstance(s, Update) and s.stochastic for s in parts.stages)
+        updates = [s.update if isinstance(s, Tile) else s for s in parts.stages]
+        draws = any(isinstance(s, Update) and s.stochastic for s in updates)
         counts = draws or read.readout == "first_spike"
         if counts:
             parts.member("step", WORD, 0, "readout", "step", "steps since reset")
         scratch = dict.fromkeys(place.member for place in self.sums.values())
-        rows = {k.row for k in parts.kernels if isinstance(k, RowKernel)}
+        rows = {k.row for k in parts.kernels if isinstance(k, RowKernel) and k.by_row}
         return Network(
             prefix=self.prefix,
             title=quoted(self.graph.name),
             model=self.graph.digest,
             port=port,
-            struct=Struct.of((*parts.members, *scratch)),
+            struct=Struct.of((*parts.members, *scratch, *self.lists.values())),
             starts=tuple(parts.starts),
             tables=parts.tables.all(),
             kernels=tuple(parts.kernels),
@@ -93,22 +111,12 @@ class _Builder:
             output=self.graph.output.name,
             counts_steps=counts,
             ignored=self.view.ignored(self.graph.input),
+            owners=parts.owners,
+            sources=self.view.sources(self.edges, read.edge),
+            adders=adders(tuple(parts.stages)),
         )
 
     # --- members and edges ---
-
-    def port(self, node: Input) -> Port:
-        signal = self.signals[node.name]
-        assert signal.interval is not None, "an integer graph"
-        value = None if node.kind == "spike" else holding(signal.interval)
-        index = index_type(signal.size)
-        if value is not None and node.kind == "current":
-            edge = Edge("dense", "values", signal.size, signal.interval, value, True, callers=True)
-        else:
-            valued = node.kind == "count"
-            edge = Edge("list", "events", signal.size, signal.interval, index, valued, callers=True)
-        self.edges[node.name] = edge
-        return Port(node.kind, signal.size, index, value, signal.interval)
 
     def delay_line(self, node: Delay) -> Edge:
         steps = f"{node.steps} steps" if node.steps > 1 else "step"
@@ -142,15 +150,17 @@ class _Builder:
         return self.drive(node.inputs[0], self.parts.kernel(made))
 
     def contributions(
-        self, nodes: Sequence[Node], to: CType, frac: int, reader: str, band: int = 0
+        self, nodes: Sequence[Node], to: CType, frac: int, reader: str, place: Scratch | None = None
     ) -> Iterator[Drive]:
         """What connections and pools add to sums, those that add something."""
         for node in nodes:
             x, y = self.signals[node.inputs[0]], self.signals[node.name]
             if not isinstance(node, CONNECTIONS) or adds(node, x, y):
-                yield self.contribution(node, to, frac, reader, band)
+                yield self.contribution(node, to, frac, reader, place)
 
-    def contribution(self, node: Node, to: CType, frac: int, reader: str, band: int) -> Drive:
+    def contribution(
+        self, node: Node, to: CType, frac: int, reader: str, place: Scratch | None
+    ) -> Drive:
         """What a connection or a pool adds to sums with the binary point ``frac``."""
         several = len(list(self.view.users(node.name))) > 1
         name = self.parts.function(node.name, *(("to", reader) if several else ()))
@@ -161,20 +171,11 @@ class _Builder:
         x, y = self.signals[node.inputs[0]], self.signals[node.name]
         made = connection(
             node, x, y, tables=self.parts.tables, name=name, to=to,
-            valued=self.view.is_valued(node.inputs[0]), gain=self.view.gain(node, frac), band=band,
+            valued=self.view.is_valued(node.inputs[0]), gain=self.view.gain(node, frac),
+            band=place.band if place else 0, last=bool(place and place.image),
+            pairs=bool(place and place.pairs),
         )  # fmt: skip
         return self.drive(node.inputs[0], self.parts.kernel(made))
-
-    def biases(self, nodes: Sequence[Node], frac: int) -> Iterator[Start]:
-        """What sums with the binary point ``frac`` start from."""
-        for node in nodes:
-            bias = getattr(node, "bias", None)
-            if not isinstance(bias, Param) or bias.fmt is None:
-                continue
-            factor = 1 << (frac - bias.fmt.frac)
-            start = bias_of(node, self.signals[node.name], self.parts.tables, factor)
-            if start is not None:
-                yield start
 
     # --- nodes ---
 
@@ -194,41 +195,83 @@ class _Builder:
         bands = place.bands if place else None
         gather: Gather | None = None
         if place is not None:
-            lazy, array = self.view.lazy_inputs(node), place.member
+            lazy, kind = self.view.lazy_inputs(node), place.type
+            added = rest(self.view, node, self.tiled.get(node.name))
             assert current.interval is not None, "an integer graph"
-            edge = Edge(
-                "dense", f"s->{array.name}", place.count, current.interval, array.type, True
-            )
-            band = bands.height if bands else 0
-            drives = tuple(self.contributions(lazy, array.type, current.frac, node.name, band))
-            starts = tuple(self.biases(lazy, current.frac))
+            edge = Edge("dense", place.at, place.count, current.interval, kind, True)
+            drives = tuple(self.contributions(added, kind, current.frac, node.name, place))
+            starts = tuple(biases(self.view, self.parts.tables, lazy, current.frac))
             gather = self.parts.gather(
-                f"sum_{node.name}", _into(node.name, lazy), edge, drives, starts, bands
-            )
-        made = self.update(node, current, bands)
+                f"sum_{node.name}", _into(node.name, added), edge, drives, starts, bands,
+                place.image.channels if place.image else 0, place.pairs,
+            )  # fmt: skip
+        if node.name in self.tiled:
+            self.parts.stages.append(self.tile(node, current, self.tiled[node.name]))
+            return
+        made = self.update(node, current)
         self.parts.stages.append(made)
         if bands is not None:
             assert gather is not None, "only sums are divided"
             title = f"{quoted(node.name)}: {bands.height} rows of every channel at a time."
-            name = self.parts.function("bands", node.name)
-            self.parts.banded(name, title, bands, gather, made)
+            self.parts.banded(self.parts.function("bands", node.name), title, bands, gather, made)
 
-    def update(self, node: Neuron, current: Signal, bands: Bands | None) -> Update:
-        program = self.programs[node.name]
-        members = {name: self.state(node, name) for name in node.states}
-        sent = self.sent(node, members)
-        code, reads_input = self.current_code(node, current)
-        used = {op.name for op in program.ops if op.kind == "param"}
-        params = {
+    def tile(self, node: Neuron, current: Signal, tiles: TileSum) -> Tile:
+        """Sums in registers, and the update of a tile."""
+        edges = {x.node.name: self.edges[self.view.source(x.node.inputs[0]).name]
+                 for x in tiles.inputs}  # fmt: skip
+        drives = tile_drives(tiles, edges, self.lists, self.parts, node.name)
+        packed = None
+        if len(tiles.inputs) == len(node.inputs) and not any(map(is_narrow, node.states.values())):
+            nodes = [x.node for x in tiles.inputs]
+            packed = packed_lif(
+                self.programs[node.name], tiles,
+                tuple(biases(self.view, self.parts.tables, nodes, current.frac)), self.params(node),
+            )  # fmt: skip
+        made = self.update(node, current, packed)
+        assert isinstance(made, Update), "not an image"
+        reads = made.reads_input or any(d.edge.callers for d in drives)
+        exact = self.parts.function("exact", node.name) if packed else ""
+        spike = self.parts.function("spike", node.name) if packed else ""
+        constants = self.parts.constants(node, packed.constants) if packed else None
+        return Tile(
+            name=made.name, title=made.title, reads_input=reads, drives=drives, update=made,
+            packed=packed, exact=exact, spike=spike, constants=constants,
+        )  # fmt: skip
+
+    def params(self, node: Neuron) -> dict[str, Start]:
+        """Where each parameter that a layer uses is found."""
+        used = {op.name for op in self.programs[node.name].ops if op.kind == "param"}
+        return {
             name: self.parts.tables.start(node, name, param, node.shape)
             for name, param in node.values.items()
             if name in used
         }
+
+    def update(
+        self, node: Neuron, current: Signal, packed: PackedLif | None = None
+    ) -> Update | PackedImage:
+        program = self.programs[node.name]
+        place, tiles = self.sums.get(node.name), self.tiled.get(node.name)
+        flat = place is not None and lies_flat(self.view, node, program, place)
+        if place is not None and flat and not self.eight:
+            packed = image_lif(self.view, node, program, place, self.params(node))
+        members = {name: self.state(node, name, packed, flat) for name in node.states}
+        sent = self.sent(node, members)
+        biased = [x.node for x in tiles.inputs] if tiles and place is None else []
+        code, reads_input = current_code(
+            node, self.view, self.edges, place, tiles,
+            biases(self.view, self.parts.tables, biased, current.frac), self.prefix,
+        )  # fmt: skip
+        if place is not None and packed is not None and flat:
+            code = code.replace(place.read(self.prefix), "sum")
         stage = update(
             node, program, name=self.parts.function("update", node.name), prefix=self.prefix,
-            current=code, members=members, params=params, sent=sent,
+            current=code, members=members, params=self.params(node), sent=sent,
         )  # fmt: skip
-        return replace(stage, reads_input=reads_input, bands=bands)
+        stage = replace(stage, reads_input=reads_input)
+        if place is None:
+            return stage
+        return by_place(stage, node, place, packed if flat else None, flat, self.parts)
 
     def sent(self, node: Neuron, members: dict[str, Member]) -> Member | None:
         """Where a layer puts what it sends; None where that is a state anyway."""
@@ -253,52 +296,28 @@ class _Builder:
         states = [name for name, i in program.finals.items() if i == program.output]
         return states[0] if program.sends == "current" and states else ""
 
-    def state(self, node: Neuron, name: str) -> Member:
+    def state(self, node: Neuron, name: str, packed: PackedLif | None, flat: bool) -> Member:
         state, size = node.states[name], self.signals[node.name].size
         assert state.fmt is not None, "an integer graph"
         init = Interval(int(state.init.values.min()), int(state.init.values.max()))
         note = f"{quoted(node.name)}: {name}, {state.fmt}"
         span, owner = state.fmt.range | init, f"{node.path}.{name}"
-        if name == self.graded(node):
+        places = size // node.shape[0] if flat else 0
+        if packed is not None:
+            made = self.parts.pairs(f"{node.name}_{name}", packed.stored, size, owner, note, places)
+        elif name == self.graded(node):
             # Whoever reads it as a signal reads an array of values.
             made = self.parts.member(
                 f"{node.name}_{name}", holding(span), size, "state", owner, note
             )
         else:
-            made = self.parts.packed(f"{node.name}_{name}", span, size, owner, note)
+            made = self.parts.packed(f"{node.name}_{name}", span, size, owner, note, places)
         start = self.parts.tables.start(node, f"{name}.start", state.init, node.shape)
-        if start.table is not None or any(start.literals):
+        if packed is not None or start.table is not None or any(start.literals):
             self.parts.starts.append((made, start))
         self.states[f"{node.name}.{name}"] = made
         self.shapes[f"{node.name}.{name}"] = node.shape
         return made
-
-    def current_code(self, node: Neuron, current: Signal) -> tuple[str, bool]:
-        """C for the input current of neuron ``i``, and whether it reads the caller's arrays."""
-        terms: list[tuple[str, CType, int]] = []
-        reaches: list[Interval] = []
-        callers = False
-        if node.name in self.sums:
-            place = self.sums[node.name]
-            array, index = place.member, "j" if place.bands else "i"
-            terms.append((f"s->{array.name}[{index}]", array.type, 1))
-            lazy = self.view.lazy_inputs(node)
-            reaches += [self.view.reach(x, current.frac) for x in lazy]
-        for name in node.inputs:
-            source = self.view.source(name)
-            if self.view.is_lazy(source):
-                continue
-            edge, move = self.edges[source.name], current.frac - self.signals[name].frac
-            at = f"({edge.at})" if " " in edge.at else edge.at
-            terms.append((f"{at}[i]", edge.type, 1 << move))
-            span = edge.span | ZERO
-            reaches.append(Interval(span.lo << move, span.hi << move))
-            callers = callers or edge.callers
-        kind = computing(Interval(sum(r.lo for r in reaches), sum(r.hi for r in reaches)))
-        code = " + ".join(_term(*term, kind) for term in terms)
-        assert current.interval is not None, "an integer graph"
-        wanted = c_type(current.interval)
-        return (code if kind.name == wanted else f"({wanted})({code})"), callers
 
     def pool(self, node: SumPool2d | MaxPool2d) -> None:
         """A pool whose values are kept."""
@@ -324,7 +343,7 @@ class _Builder:
         edge = Edge("dense", f"s->{made.name}", signal.size, signal.interval, kind, valued=True)
         self.edges[node.name] = edge
         drives = tuple(self.contributions([node], kind, signal.frac, "value"))
-        starts = tuple(self.biases([node], signal.frac))
+        starts = tuple(biases(self.view, self.parts.tables, [node], signal.frac))
         self.parts.gather(f"sum_{node.name}", _into(node.name, []), edge, drives, starts)
 
     # --- the end of a step ---
@@ -378,9 +397,3 @@ class _Builder:
 def _into(name: str, sources: Sequence[Node]) -> str:
     made = ", ".join(quoted(source.name) for source in sources)
     return f"{quoted(name)}: {f'the currents of {made}' if made else 'its values'}."
-
-
-def _term(code: str, held: CType, gain: int, kind: CType) -> str:
-    """A value that is read, in the type the current is summed in."""
-    cast = f"({kind.name}){code}" if (kind.bits == 64) != (held.bits == 64) else code
-    return cast if gain == 1 else f"{cast} * {gain}"

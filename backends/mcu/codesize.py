@@ -15,29 +15,51 @@ from functools import singledispatch
 
 from qspinn.memory import Device
 
+from . import avrtable
+from .avr import PARTS
 from .codetable import CODE, STACK
-from .kernelparts import Parts, kernel_parts, literals
+from .eight import TILE, EightGather, EightUpdate
+from .kernelparts import Parts, drive_parts
 from .kernels import ConvKernel, Kernel, PoolKernel
-from .network import Banded, Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
+from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
+from .packedimage import PackedImage
+from .scatter import ScatterKernel
+from .tileforms import WHOLE
+from .tileparts import (
+    adder_parts,
+    image_functions,
+    image_parts,
+    inlined_sums,
+    tile_functions,
+    tile_parts,
+    tile_stack,
+    vector_parts,
+)
+from .tilestage import Tile
 from .toolchain import CORES
+from .updateparts import live_values, operations, spikes, update_parts
 
-_OPERATORS = {
-    " * ": "mul", " + ": "add", " - ": "sub", " < ": "compare", " > ": "compare",
-    " >= ": "compare", " ? ": "select", " & ": "logic", " | ": "logic", "!": "logic",
-}  # fmt: skip
+VECTORS = "armv81m"
+"""The instruction set that has code of its own for tiles."""
+_NEAREST = {"armv81m": "armv8m", "rv32ec": "rv32imc"}
+"""What stands in for instruction sets, and for cores without one, that were not measured."""
 
 
 def isa_of(device: Device) -> str:
     """The instruction set of a device; the nearest known where its core is not."""
+    if device.core in PARTS:
+        return "avr5"
     core = CORES.get(device.core)
-    return core.isa if core is not None else "armv7em"
+    isa = device.core if core is None else core.isa
+    return isa if isa in CODE else _NEAREST.get(isa, "armv7em")
 
 
 def code_bytes(network: Network, device: Device, compiler: str = "clang") -> int:
     """The estimated size of a network's functions as ``clang`` or ``gcc`` makes them at -O2."""
     isa = isa_of(device)
-    table = CODE.get(f"{isa} {compiler}", CODE[isa])
-    return sum(estimate(parts, table) for parts in functions(network).values())
+    known = {**CODE, **avrtable.CODE}
+    table = known.get(f"{isa} {compiler}", known[isa])
+    return sum(estimate(parts, table) for parts in functions(network, isa).values())
 
 
 def estimate(parts: Parts, table: Mapping[str, float]) -> int:
@@ -48,8 +70,12 @@ def estimate(parts: Parts, table: Mapping[str, float]) -> int:
 
 def stack_bytes(network: Network, device: Device) -> int:
     """An upper bound of the stack that a call takes."""
-    table = STACK[isa_of(device)]
-    return 8 * math.ceil((table["base"] + table["value"] * pressure(network)) / 8)
+    isa = isa_of(device)
+    table = {**STACK, **avrtable.STACK}[isa]
+    linear = table["base"] + table["value"] * pressure(network)
+    tiles = (stage for stage in network.stages if isinstance(stage, Tile))
+    deepest = (tile_stack(stage, isa, live_values(stage.update)) for stage in tiles)
+    return 8 * math.ceil(max((linear, *deepest)) / 8)
 
 
 def pressure(network: Network) -> int:
@@ -60,6 +86,8 @@ def pressure(network: Network) -> int:
 def _pressure(stage: Stage) -> int:
     if isinstance(stage, Update):
         return live_values(stage)
+    if isinstance(stage, Tile | PackedImage):
+        return live_values(stage.update)
     if isinstance(stage, Gather):
         return max((_depth(drive.kernel) for drive in stage.drives), default=4)
     return 4
@@ -68,23 +96,38 @@ def _pressure(stage: Stage) -> int:
 def _depth(kernel: Kernel) -> int:
     if isinstance(kernel, PoolKernel):
         return 8 + _depth(kernel.next)
-    return 16 if isinstance(kernel, ConvKernel) else 8
+    return 16 if isinstance(kernel, ConvKernel | ScatterKernel) else 8
 
 
-def functions(network: Network) -> dict[str, Parts]:
-    """The parts of every emitted function, by its name."""
-    found = {stage.name: _function(stage, network) for stage in network.stages}
+def functions(network: Network, isa: str = "") -> dict[str, Parts]:
+    """The parts of every function that an instruction set gets, by its name."""
+    vectors = isa == VECTORS
+    found = {stage.name: _function(stage, network, vectors) for stage in network.stages}
     prefix = network.prefix
-    return {**found, **{f"{prefix}_{name}": parts for name, parts in _api(network).items()}}
+    for stage in network.stages:
+        if isinstance(stage, Tile):
+            found |= tile_functions(stage, vectors)
+        elif isinstance(stage, PackedImage):
+            found |= image_functions(stage)
+    of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))
+    found |= {f"{prefix}_{adder.name}": adder_parts(adder) for adder in of_forms}
+    found |= {f"{prefix}_{name}": parts for name, parts in _api(network).items()}
+    return found
 
 
-def _function(stage: Stage, network: Network) -> Parts:
-    parts = parts_of(stage)
-    parts[stage.template] += 1
+def _function(stage: Stage, network: Network, vectors: bool) -> Parts:
+    if vectors and isinstance(stage, Tile) and stage.vectors:
+        parts = vector_parts(stage)
+    else:
+        parts = parts_of(stage)
+        parts[stage.template] += 1
+        if vectors and isinstance(stage, Tile):
+            parts += inlined_sums(stage)
     for name in members_of(stage):
         at = network.struct.offset(name)
         parts["far member"] += at >= 256
         parts["very far member"] += at >= 2048
+        parts["farthest member"] += at >= 4096
     if isinstance(stage, Update):
         parts["widths"] += len(_widths(stage, network)) - 1
     return parts
@@ -111,13 +154,14 @@ def _(stage: Gather) -> Parts:
     for nth, start in enumerate(stage.fills):
         parts += _fill(start, stage, again=nth > 0)
     for drive in stage.drives:
-        parts += _drive(drive)
+        parts += drive_parts(drive) + _slot(drive.edge)
     return parts
 
 
 def _fill(start: Start, stage: Gather, *, again: bool) -> Parts:
     kind = "table" if start.table else ("two" if start.varies else "literal")
     parts: Parts = Counter({f"fill {kind}": 1})
+    parts["codes"] += start.codes is not None
     parts["fill again"] += again
     parts["fill planes"] += start.each > 1
     parts["fill factor"] += start.table is not None and start.factor > 1
@@ -126,93 +170,66 @@ def _fill(start: Start, stage: Gather, *, again: bool) -> Parts:
     return parts
 
 
-def _drive(drive: Drive) -> Parts:
-    edge = drive.edge
-    parts: Parts = Counter({f"drive {edge.kind}": 1})
-    parts["drive words"] += edge.kind == "mask" and edge.words > 1
-    parts["drive values"] += edge.kind != "mask" and drive.kernel.valued
-    parts["one element"] += edge.kind == "dense" and edge.size == 1
-    return parts + _slot(edge) + kernel_parts(drive.kernel)
-
-
 def _slot(edge: Edge) -> Parts:
     return Counter({"delay slot": int(" " in edge.at)})
 
 
 @parts_of.register
 def _(stage: Update) -> Parts:
-    parts: Parts = Counter()
-    for load in stage.loads:
-        parts["load table" if "READ" in load.code else "load member"] += 1
-        parts["load two"] += "?" in load.code
-        if lane := re.search(r"_get_(\w+)\(", load.code):
-            parts[f"load {lane[1]}"] += 1
-        parts["load 64"] += load.type == "int64_t"
-        literals(load.code, parts)
-    for line in stage.lines:
-        _operations(line, parts)
-    for write in stage.writes:
-        packed = write.member.lane
-        parts[f"store {packed.bits}" if packed else "store"] += 1
-        parts["store 64"] += write.member.type.bits == 64
-    _spikes(stage, parts)
-    parts["one neuron"] += stage.size == 1
-    parts["draws"] += stage.stochastic
-    live = live_values(stage)
-    parts["pressure"] += max(live - 6, 0)
-    parts["high pressure"] += max(live - 10, 0)
+    return update_parts(stage)
+
+
+@parts_of.register
+def _(stage: EightGather) -> Parts:
+    edge = stage.drives[0].edge
+    fresh = edge.kind == "list" and not stage.starts
+    kind = "fresh" if fresh else "more"
+    parts: Parts = Counter({f"tiles {edge.kind} {kind}": 1})
+    parts["tiles loop"] += stage.full > 0
+    parts["tiles one"] += stage.full == 1
+    parts["tiles rest"] += stage.rest > 0
+    lanes, long = (TILE if stage.full else 0) + stage.rest, stage.type.bits == 16
+    parts[f"tile lane {kind} {stage.bits}"] += lanes
+    parts[f"tile long lane {kind} {stage.bits}"] += lanes if long else 0
+    parts[f"tile biased lane {kind}"] += lanes if stage.bias and stage.bits == 8 else 0
+    parts["tiles wide"] += (stage.full > 0) + (stage.rest > 0) if edge.type.bits == 16 else 0
+    for nth, start in enumerate(() if fresh else stage.fills):
+        parts += _fill(start, stage, again=nth > 0)
     return parts
 
 
-def _spikes(stage: Update, parts: Parts) -> None:
-    """How neurons are counted, and their spikes kept."""
-    masked = bool(stage.mask)
-    if stage.bands is not None:
-        parts["bands"] += 1
-        parts["bands rest"] += stage.bands.rows % stage.bands.height != 0
-        parts["spikes in bands"] += masked
-        return
-    parts["spikes"] += masked
-    parts["spike words"] += masked and stage.words > 1
-    parts["spike rest"] += masked and stage.words > 1 and stage.size % 32 != 0
-    parts["planes"] += stage.plane > 0
-
-
-def _operations(line: str, parts: Parts) -> None:
-    head, code = line.split(" = ", 1)
-    wide = " 64" if "int64_t" in head or "64" in code else ""
-    call = re.search(r"_((?:mul_)?(?:shr|shr64|mul64|wrap|wrap64)(?:_[a-z_]+)?)\(", code)
-    if call:
-        varies = "" if re.search(r", \(?-?\d+\)?[,)]", code) else " varies"
-        parts[f"{call[1]}{varies}"] += 1
-        parts["noise"] += "_noise(" in code
-    elif clip := re.search(r" < \(?(-?\d+)\)? \? .* > (\d+) \? ", code):
-        low, high = int(clip[1]), int(clip[2])
-        parts[f"clip{' to bits' if low == -high - 1 else ''}{wide}"] += 1  # one instruction on some
-    else:
-        for sign, what in _OPERATORS.items():
-            if found := code.count(sign):
-                factor = re.search(r" \* (\d+)", code)
-                power = factor and int(factor[1]) & (int(factor[1]) - 1) == 0
-                parts[("shift" if what == "mul" and power else what) + wide] += found
-    literals(code, parts)
-
-
-def live_values(stage: Update) -> int:
-    """The most values that are needed at once, by where each is last read."""
-    names = [load.name for load in stage.loads]
-    texts = [load.code for load in stage.loads]
-    for line in stage.lines:
-        head, code = line.split(" = ", 1)
-        names.append(head.split()[-1])
-        texts.append(code)
-    texts += [write.code for write in stage.writes] + [stage.sent]
-    last = {
-        name: max((i for i, text in enumerate(texts) if re.search(rf"\b{name}\b", text)), default=i)
-        for i, name in enumerate(names)
-    }
-    alive = [sum(1 for j in range(i + 1) if last[names[j]] > i) for i in range(len(names))]
-    return max(alive, default=0)
+@parts_of.register
+def _(stage: EightUpdate) -> Parts:
+    parts: Parts = Counter()
+    if stage.leaky is not None:
+        neurons = (TILE if stage.full else 0) + stage.rest
+        parts["leaky loop"] += stage.full > 1
+        parts["leaky group"] += (stage.full > 0) + (stage.rest > 0)
+        parts["leaky neuron"] += neurons
+        parts["leaky shift"] += neurons * stage.leaky.places
+        parts["leaky clip"] += neurons * stage.leaky.saturates
+        return parts
+    loads, lines = stage.narrow
+    sizes = {"int16_t": " 16", "int32_t": " 32", "uint8_t": " 16"}
+    for load in loads:
+        read = "load table" if "READ" in load.code else "load member"
+        parts[f"{read}{sizes.get(load.type, ' 64')}"] += 1
+        if lane := re.search(r"_get_(\w+)\(", load.code):
+            parts[f"load {lane[1]}"] += 1
+    for line in lines:
+        of_line: Parts = Counter()
+        operations(line, of_line)
+        width = sizes.get(line.split()[1], "")
+        for what, count in of_line.items():
+            parts[what if what.startswith("literal") else what + width] += count
+    for write in stage.writes:
+        packed = write.member.lane
+        parts[f"store {packed.bits if packed else write.member.type.bits + 100}"] += 1
+    spikes(stage, parts)
+    parts["spike rest"] += bool(stage.mask) and stage.size % 8 != 0
+    parts["draws"] += stage.stochastic
+    parts["pressure"] += max(live_values(stage) - 4, 0)
+    return parts
 
 
 @parts_of.register
@@ -221,9 +238,20 @@ def _(stage: Banded) -> Parts:
 
 
 @parts_of.register
+def _(stage: Tile) -> Parts:
+    return tile_parts(stage)
+
+
+@parts_of.register
+def _(stage: PackedImage) -> Parts:
+    return image_parts(stage)
+
+
+@parts_of.register
 def _(stage: Copy) -> Parts:
     parts = _slot(stage.source)
     parts["copy loop"] += stage.count > 1
+    parts["copy widens"] += stage.type != stage.source.type
     parts["delay slot"] += " " in stage.at
     return parts
 
@@ -239,6 +267,7 @@ def _(stage: Read) -> Parts:
     if stage.vote is not None:
         parts["vote table"] += stage.vote.labels.table is not None
         parts["vote silent"] += stage.vote.silent
+        parts["codes"] += stage.vote.labels.codes is not None
     parts["read words"] += stage.edge.kind == "mask" and stage.edge.words > 1
     parts["one element"] += stage.edge.size == 1
     return parts
@@ -251,6 +280,12 @@ def members_of(stage: Stage) -> set[str]:
         found += [load.code for load in stage.loads]
         found += [f"s->{write.member.name}" for write in stage.writes]
         found += [f"s->{stage.mask}"] if stage.mask else []
+    elif isinstance(stage, Tile):
+        found += [f"s->{name}" for name in members_of(stage.update)]
+        found += [f"s->{drive.made.name}" for drive in stage.drives if drive.made]
+        found += [drive.edge.at for drive in stage.drives]
+    elif isinstance(stage, PackedImage):
+        found += [stage.sums, *(f"s->{name}" for name in members_of(stage.update))]
     elif isinstance(stage, Gather):
         found += [stage.at, *(drive.edge.at for drive in stage.drives)]
     elif isinstance(stage, Copy):
@@ -267,6 +302,7 @@ def _api(network: Network) -> dict[str, Parts]:
         kind = "table" if start.table else ("two" if start.varies else "literal")
         reset[f"reset {kind}"] += 1
         reset["reset planes"] += start.each > 1
+        reset["codes"] += start.codes is not None
         if member.lane is not None:
             reset[f"store {member.lane.bits}"] += 1
         reset["far member"] += network.struct.offset(member.name) >= 256
@@ -274,17 +310,30 @@ def _api(network: Network) -> dict[str, Parts]:
     step["step call"] = len(network.called)
     step["step input call"] = sum(stage.reads_input for stage in network.called)
     step["step counts"] += network.counts_steps
-    step["step checks index"] += port.kind != "current" and port.index.span.hi >= port.size
-    step["step checks value"] += port.value is not None and port.value.span != port.span
+    step["step checks index"] += port.form == "events" and port.index.span.hi >= port.size
+    checks = port.value is not None and port.value.span != port.span
+    step["step checks value"] += checks and port.form != "load"
+    step["step mask"] += port.form == "mask"
+    step["step mask rest"] += port.form == "mask" and port.size % 32 != 0
+    step["step loaded"] += port.form == "load"
     winner: Parts = Counter({f"winner {read.readout}": 1})
-    winner["winner membrane"] += read.membrane is not None
-    winner["winner gains"] += read.vote is not None and read.vote.gains.varies
+    if read.membrane is not None:
+        lane = read.membrane.lane
+        winner[f"winner {lane.name if lane else 'membrane'}"] += 1
+    if read.vote is not None and read.vote.gains.varies:
+        winner["winner gains" if read.vote.gains.table else "winner two gains"] += 1
+        winner["winner codes"] += read.vote.gains.codes is not None
+    winner["winner 64"] += read.score is None and read.edge.type.bits == 64
     output: Parts = Counter({f"output {read.edge.kind}": 1})
+    output["output words"] += read.edge.kind == "mask" and read.edge.words > 1
     far = any(network.struct.offset(n) >= 256 for n in re.findall(r"s->(\w+)", read.edge.at))
     for parts in (winner, output):
         parts["far member"] += far
         parts["one element"] += read.edge.size == 1
     found = {"reset": reset, "step": step, "winner": winner, "output": output}
+    if port.form == "load":
+        found["load"] = Counter({"load": 1, "step input call": len(network.loaded)})
+        found["load"]["step checks value"] += checks
     if read.score is not None:
         found["score"] = Counter({"score": 1, "score 64": int(read.score.type.bits == 64)})
         found["score"]["far member"] += network.struct.offset(read.score.name) >= 256

@@ -22,23 +22,27 @@ from qspinn.ir import (
 )
 from qspinn.signals import Signal
 
-from .kept import Kept, Lookup, bitmap, worth_dropping
+from .kept import Kept, Lookup, bitmap
 from .kernels import (
     ConvKernel,
-    Image,
     Kernel,
     LateralKernel,
     LinearKernel,
     PoolKernel,
     ScaleKernel,
-    Window,
-    quotient,
 )
-from .layout import CType, Table, holding, index_type, pack, rows_for
+from .layout import CType, Rows, Table, holding, index_type, pack, rows_for
 from .names import Names, quoted
-from .network import Start
+from .scatter import ScatterKernel, in_order, runs, tap_order, words_of
+from .sparse import Code
+from .starts import Codes, Start
+from .storage import stored_as
+from .windows import Image, Window, quotient
 
 WORD_BYTES = 4
+BYTE = CType(8, signed=False)
+_DECODED = 48
+"""About what the code that finds an entry by its place takes, in bytes."""
 
 Connection = Linear | Lateral | Scale | Conv1d | Conv2d
 Pool = SumPool2d | MaxPool2d
@@ -50,17 +54,26 @@ class Tables:
 
     prefix: str
     names: Names
-    made: dict[tuple[CType, bytes], Table]
+    made: dict[tuple[CType, bytes, int], Table]
 
     def add(
-        self, node: Node, what: str, kind: str, element: CType, values: Array, note: str
-    ) -> Table:
+        self, node: Node, what: str, kind: str, element: CType, values: Array, note: str,
+        row: int = 0,
+    ) -> Table:  # fmt: skip
         """The table of one parameter of a node; equal tables are one."""
-        key = (element, values.tobytes())
+        key = (element, values.tobytes(), row)
         if key not in self.made:
             name = self.names.new(f"{self.prefix}_{node.name}.{what}")
             owner = f"{node.path}.{what}"
-            self.made[key] = Table(name, element, values, kind, owner, f"{quoted(owner)}: {note}")
+            note = f"{quoted(owner)}: {note}"
+            self.made[key] = Table(name, element, values, kind, owner, note, row=row)
+        return self.made[key]
+
+    def words(self, node: Node, what: str, values: Array, note: str) -> Table:
+        """The table of weights that are read four at a time."""
+        made = self.add(node, what, "weights", CType(32, signed=False), values, note)
+        key = (made.type, values.tobytes(), 0)
+        self.made[key] = replace(made, macro="WORD")
         return self.made[key]
 
     def all(self) -> tuple[Table, ...]:
@@ -85,7 +98,35 @@ class Tables:
             return Start(tuple(map(int, values)), None, each, factor)
         element = holding(Interval(int(values.min()), int(values.max())))
         note = f"{param.fmt}, one a {'channel' if each > 1 else 'neuron'}"
-        return Start((), self.add(node, what, "constants", element, values, note), each, factor)
+        found = few_values(values, element)
+        if found is None:
+            return Start((), self.add(node, what, "constants", element, values, note), each, factor)
+        different, places, bits = found
+        note = f"{note}: which of {len(different)}, {bits} bits each"
+        packed = self.add(node, f"{what}.code", "constants", BYTE, places, note)
+        codes = Codes(packed, bits)
+        if len(different) < 3:
+            return Start(tuple(map(int, different)), None, each, factor, codes)
+        table = self.add(node, what, "constants", element, different, f"{param.fmt}, the values")
+        return Start((), table, each, factor, codes)
+
+
+def few_values(values: Array, element: CType) -> tuple[Array, Array, int] | None:
+    """Entries as places among the different ones, where that takes fewer bytes.
+
+    Returns:
+        The different values, the packed places, and the bits of each; None where a table of
+        ``element`` for each entry takes no more.
+    """
+    different, places = np.unique(values, return_inverse=True)
+    bits = next((b for b in (1, 2, 4, 8) if len(different) <= 1 << b), 0)
+    if not bits:
+        return None
+    packed = pack(places.reshape(1, -1), Rows(bits, False, len(values))).astype(np.int64)
+    taken = len(packed) + (len(different) * element.bytes if len(different) > 2 else 0)
+    if taken + _DECODED > len(values) * element.bytes:
+        return None
+    return different, packed, bits
 
 
 def entries(values: Array, shape: Shape) -> tuple[Array, int]:
@@ -110,7 +151,7 @@ def weight_of(node: Connection) -> Param:
 
 def connection(
     node: Connection, x: Signal, y: Signal, *, tables: Tables, name: str, to: CType, valued: bool,
-    gain: int, band: int = 0,
+    gain: int, band: int = 0, last: bool = False, pairs: bool = False,
 ) -> Kernel:  # fmt: skip
     """The kernel of a connection from signal ``x`` to signal ``y``.
 
@@ -124,45 +165,79 @@ def connection(
         valued: Whether events carry values.
         gain: What contributions are multiplied by.
         band: How many rows of an image are summed at a time; 0: all.
+        last: Whether the channels of a place lie side by side in the sums.
+        pairs: Whether two sums share a word.
     """
     weight = weight_of(node)
     title = f"{quoted(node.name)}: {type(node).__name__} {_by(x.shape)} to {_by(y.shape)}"
     if isinstance(node, Lateral | Scale):
         return _scale(node, x, tables, name, to, valued, gain, title)
-    if isinstance(node, Linear):
-        values = weight.values.T
-    else:
-        outs, inner = weight.values.shape[:2]
-        grouped = weight.values.reshape(node.groups, outs // node.groups, inner, -1)
-        # Rows in the order of events: input channel, then place in the kernel, then output.
-        values = grouped.transpose(0, 2, 3, 1).reshape(-1, outs // node.groups)
-    stored = worth_dropping(values) if isinstance(node, Linear) else None
-    kept = None if stored is None else _kept(node, stored, tables)
-    values = values if stored is None else values[stored]
-    rows = rows_for(values)
-    table = None
-    if uniform_weight(node) is None:
-        note = f"{weight.fmt}, {len(values)} rows of {rows.count}"
-        if rows.note:
-            note += f", {rows.note}"
-        if kept is not None:
-            note += f"; {kept.size - kept.count} rows of zeros are left out"
-        packed = pack(np.ascontiguousarray(values), rows)
-        table = tables.add(node, "weight", "weights", rows.type, packed, note)
     uniform = uniform_weight(node) or 0
     if isinstance(node, Linear):
+        held = _stored(node, weight.values.T, tables)
         return LinearKernel(
-            name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
-            uniform=uniform, kept=kept,
+            name=name, to=to, valued=valued, gain=gain, title=title, table=held.table,
+            rows=held.rows, uniform=uniform, kept=held.kept, sparse=held.code, starts=held.starts,
         )  # fmt: skip
+    image = _conv_image(node, x, y, tables.prefix)
+    values = in_order(weight.values, node.groups)
+    if last and runs(node) and (pairs or stored_as(values, droppable=False)[1] is None):
+        values = in_order(weight.values[..., tap_order(image.x)], node.groups)
+        held = _stored(node, values, tables, pairs=pairs)
+        return ScatterKernel(
+            name=name, to=to, valued=valued, gain=gain, title=title, table=held.table,
+            rows=held.rows, uniform=uniform, image=image, band=band, pairs=pairs,
+        )  # fmt: skip
+    held = _stored(node, values, tables)
     return ConvKernel(
-        name=name, to=to, valued=valued, gain=gain, title=title, table=table, rows=rows,
-        uniform=uniform, image=_conv_image(node, x, y, tables.prefix), groups=node.groups,
-        group_inputs=weight.values.shape[1], band=band,
+        name=name, to=to, valued=valued, gain=gain, title=title, table=held.table, rows=held.rows,
+        uniform=uniform, image=image, groups=node.groups, group_inputs=weight.values.shape[1],
+        band=band, last=last, sparse=held.code, starts=held.starts,
     )  # fmt: skip
 
 
-def _kept(node: Node, stored: Array, tables: Tables) -> Kept:
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """The weights of a connection as tables; without any where all are equal."""
+
+    rows: Rows
+    kept: Kept | None
+    table: Table | None = None
+    code: Code | None = None
+    starts: Table | None = None
+
+
+def _stored(
+    node: Linear | Conv1d | Conv2d, values: Array, tables: Tables, pairs: bool = False
+) -> _Stored:
+    """Enter weights, rows ``values`` in the order of events, in the form that takes least."""
+    stored, sparse = stored_as(values, droppable=isinstance(node, Linear))
+    sparse = None if pairs else sparse
+    kept = None if stored is None else kept_of(node, stored, tables)
+    values = values if stored is None else values[stored]
+    rows = rows_for(values)
+    code = None if sparse is None else sparse.code
+    if uniform_weight(node) is not None:
+        return _Stored(rows, kept, code=code)
+    note = f"{node.weight.fmt}, {len(values)} rows of {rows.count}"
+    if said := rows.note if sparse is None else sparse.code.note:
+        note += f", {said}"
+    if kept is not None:
+        note += f"; {kept.size - kept.count} rows of zeros are left out"
+    if pairs:
+        table = tables.words(node, "weight", words_of(values), f"{note}, four a word")
+        return _Stored(rows, kept, table)
+    if sparse is None:
+        packed = pack(np.ascontiguousarray(values), rows)
+        table = tables.add(node, "weight", "weights", rows.type, packed, note)
+        return _Stored(rows, kept, table)
+    table = tables.add(node, "weight", "weights", sparse.code.type, sparse.elements, note)
+    said = "where each row of weights begins"
+    starts = tables.add(node, "starts", "weights", sparse.index, sparse.starts, said)
+    return _Stored(rows, kept, table, code, starts)
+
+
+def kept_of(node: Node, stored: Array, tables: Tables) -> Kept:
     """The index of the rows that are stored."""
     bits, ranks = bitmap(stored)
     count = int(stored.sum())

@@ -9,15 +9,24 @@ from dataclasses import dataclass
 
 from qspinn import __version__
 from qspinn.backend import Artifact
+from qspinn.cost import Activity
 from qspinn.fixed import Rounding
 from qspinn.memory import Device, Footprint
 from qspinn.render import render
 
+from . import lanes
 from .codesize import code_bytes
+from .costmacros import assumed
+from .costmacros import macros as cost_macros
+from .costmodel import typical
+from .eight import check_reach
+from .intake import MARKS
 from .layout import Member, Table
 from .network import Network, Port, Read, number
+from .runs import coder_of, exit_of, wrapped
+from .scatter import PAIRS
 
-FORMAT = 1
+FORMAT = 2
 """Version of what the emitted files promise each other."""
 
 WIDTH = 96
@@ -29,10 +38,10 @@ READOUTS = {
     "vote": "the class with the most spikes per neuron that speaks for it",
 }
 _SCORES = {
-    "count": "The spikes of output i since reset.",
-    "first_spike": "The step of output i's first spike since reset; 0xFFFFFFFF: none.",
+    "count": "The spikes of output i since reset, modulo 2**32.",
+    "first_spike": "The step of output i's first spike, at most 2**32 - 2; 2**32 - 1: none yet.",
     "membrane_max": "The largest value of output i since reset.",
-    "vote": "The spikes of all neurons that speak for class i since reset.",
+    "vote": "The spikes of all neurons that speak for class i since reset, modulo 2**32.",
 }
 _NEEDS = {
     "asr64": ("join", "signed", "asr"),
@@ -44,7 +53,11 @@ _NEEDS = {
     **{f"mul_shr_{r}": ("asr", "signed") for r in Rounding},
 }
 """What each arithmetic function calls."""
-_LANES = ("get_u1", "get_u2", "get_s2", "get_u4", "get_s4", "put_1", "put_2", "put_4", "put_bit")
+_FORMS = {
+    "mask": "a step takes a bit for each input",
+    "load": "values are loaded once for all steps",
+}
+_PAIRS = ("get_pair", "put_pair")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Macro:
     name: str
     code: str
     note: str = ""
+    avr: str = ""  # on AVRs, where that differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ class Facts:
     clang_code: int
     gcc_code: int
     macros: tuple[Macro, ...]
+    costs: tuple[Macro, ...]
+    assumed: tuple[str, ...]
     width: int
     members: tuple[str, ...]
     readout: str
@@ -104,13 +120,18 @@ def artifact(
         footprint: Its memory on ``device``.
         device: The part.
         options: The plan's; ``steps`` becomes a macro.
+
+    Raises:
+        BackendError: An AVR could not address the constants.
     """
+    check_reach(network, device)
     facts = {
         "prefix": network.prefix,
         "model": network.model,
         "format": FORMAT,
         "device": device.name,
         "state_bytes": network.struct.bytes,
+        "instructions": typical(network, Activity.of(options)),
     }
     return Artifact("mcu", network.prefix, files(network, footprint, device, options), facts)
 
@@ -120,7 +141,7 @@ def files(
 ) -> dict[str, bytes]:
     """The emitted files by name."""
     facts = facts_of(network, footprint, device, options)
-    prefix = network.prefix
+    prefix, coder = network.prefix, coder_of(network, options)
     context = {
         "net": network,
         "P": prefix,
@@ -129,12 +150,22 @@ def files(
         "arguments": facts.arguments,
         "passed": passed(network.port),
         "roundings": tuple(r.value for r in Rounding),
+        "lanes": tuple(lane for lane in lanes.LANES if lane.reach > 1),
     }
     texts = {
-        f"{prefix}.h": render("mcu/name.h.j2", **context),
+        f"{prefix}.h": render("mcu/name.h.j2", coder=coder, **context),
         f"{prefix}_impl.h": implementation(network, context),
         f"{prefix}_data.h": render(
-            "mcu/name_data.h.j2", tables=[_data(t) for t in in_order(network.tables)], **context
+            "mcu/name_data.h.j2",
+            tables=[data_table(t, network.macro) for t in in_order(network.tables)],
+            **context,
+        ),
+        f"{prefix}_run.h": render(
+            "mcu/name_run.h.j2",
+            coder=coder,
+            exit=exit_of(network.read),
+            wrapped=wrapped,
+            **context,
         ),
         f"{prefix}.c": render("mcu/name.c.j2", **context),
     }
@@ -143,21 +174,26 @@ def files(
 
 def implementation(network: Network, context: Mapping[str, object]) -> str:
     """The implementation: every kernel and stage from its own template, then the API."""
-    kernels = [render("mcu/kernels/row.c.j2", row=row, **context) for row in network.rows]
+    kernels = [render(f"mcu/kernels/{r.template}.c.j2", row=r, **context) for r in network.rows]
+    kernels += [render("mcu/tiles/sum.c.j2", adder=adder, **context) for adder in network.adders]
     kernels += [render(f"mcu/kernels/{k.template}.c.j2", k=k, **context) for k in network.kernels]
     stages = [render(f"mcu/stages/{s.template}.c.j2", stage=s, **context) for s in network.stages]
     api = render("mcu/api.c.j2", **context)
-    need = called("\n".join((*kernels, *stages, api)), network.prefix)
+    # The self-test reads every state, also one that no stage reads.
+    read = [member.read("i", network.prefix) for member in network.states.values()]
+    need = called("\n".join((*kernels, *stages, api, *read)), network.prefix)
     arithmetic = render("mcu/arithmetic.c.j2", need=need, **context)
     return render(
         "mcu/name_impl.h.j2", arithmetic=arithmetic, kernels=kernels, stages=stages, api=api,
+        likely=any("_LIKELY(" in stage for stage in stages),
         **context,
     )  # fmt: skip
 
 
 def called(text: str, prefix: str) -> frozenset[str]:
     """The arithmetic functions that emitted code calls, and those that they call."""
-    known = {*_NEEDS, "asr", "signed", "mask64", "divide", "noise", "ones", "wrap64", *_LANES}
+    words = ("asr", "signed", "mask64", "divide", "noise", "ones", "wrap64", "lowest")
+    known = {*_NEEDS, *words, *lanes.FUNCTIONS, *_PAIRS, *PAIRS}
     found = {name for name in re.findall(rf"\b{prefix}_(\w+)\(", text) if name in known}
     return frozenset(found.union(*(_NEEDS.get(name, ()) for name in found)))
 
@@ -167,14 +203,24 @@ def in_order(tables: tuple[Table, ...]) -> list[Table]:
     return sorted(tables, key=lambda t: -t.type.bytes)
 
 
-def _data(table: Table) -> DataTable:
-    body = ", ".join(number(int(v), table.type) for v in table.values)
-    lines = textwrap.wrap(body, WIDTH, break_long_words=False, break_on_hyphens=False)
+def data_table(table: Table, macro: str = "") -> DataTable:
+    """A table as the text of C; macros named for ``macro`` say how words of weights are stored."""
+    words = [number(int(v), table.type) for v in table.values]
+    if table.row:
+        rows = (words[at : at + table.row] for at in range(0, len(words), table.row))
+        lines = [f"{macro}_ROW({', '.join(row)})," for row in rows]
+    else:
+        if table.macro:
+            words = [f"{macro}_{table.macro}(0x{int(v):08X}u)" for v in table.values]
+        body = ", ".join(words)
+        lines = textwrap.wrap(body, WIDTH, break_long_words=False, break_on_hyphens=False)
     return DataTable(table.name, table.type.name, table.count, table.note, tuple(lines))
 
 
 def arguments(port: Port) -> str:
-    """The parameters of a step after the state."""
+    """The parameters of what reads input, after the state."""
+    if port.form == "mask":
+        return "const uint32_t *mask"
     if port.kind == "current":
         assert port.value is not None, "a current has values"
         return f"const {port.value.name} *values"
@@ -184,6 +230,8 @@ def arguments(port: Port) -> str:
 
 def passed(port: Port) -> str:
     """The same as arguments of a call."""
+    if port.form == "mask":
+        return "mask"
     if port.kind == "current":
         return "values"
     return "events, values, count" if port.value else "events, count"
@@ -195,7 +243,6 @@ def facts_of(
     """What the header says."""
     port, read = network.port, network.read
     macros = tuple(_macros(network, footprint, device, options))
-    kinds = {"spike": "spiking inputs", "count": "counting inputs", "current": "input values"}
     wide = read.edge.kind == "dense" and read.edge.type.bits == 64
     span = port.span
     title = {
@@ -208,25 +255,33 @@ def facts_of(
         version=__version__,
         format=FORMAT,
         model=f"0x{network.model[:8].upper()}u",
-        summary=f"{port.size} {kinds[port.kind]}, {_outputs(read)}",
+        summary=summary(network),
         ignored=_ignored(network),
         device=f"{device.name} ({device.core})" if device.core else device.name,
         clang_code=footprint.of("code"),
         gcc_code=code_bytes(network, device, "gcc"),
         macros=macros,
+        costs=tuple(Macro(*words) for words in cost_macros(network, options)),
+        assumed=tuple(assumed(network, options)),
         width=max(len(m.name) for m in macros) + len(network.macro) + 1,
         members=tuple(_member_lines(network.struct.members)),
         readout=READOUTS[read.readout],
         winner_note=_winner_note(read),
         arguments=arguments(port),
         values=f"{span.lo} to {span.hi}",
-        index_check=port.kind != "current" and port.index.span.hi >= port.size,
+        index_check=port.form == "events" and port.index.span.hi >= port.size,
         value_check=_value_check(port),
         output_type="int64_t" if wide else "int32_t",
         output_title=title,
         score_type=_score_type(network),
         score_title=_SCORES.get(read.readout, ""),
     )
+
+
+def summary(network: Network) -> str:
+    """What goes in and what comes out, in a few words."""
+    kinds = {"spike": "spiking inputs", "count": "counting inputs", "current": "input values"}
+    return f"{network.port.size} {kinds[network.port.kind]}, {_outputs(network.read)}"
 
 
 def _outputs(read: Read) -> str:
@@ -281,24 +336,34 @@ def _macros(
     ]
     if vote:
         found.append(Macro("NUM_VOTERS", f"{network.read.edge.size}u", "output neurons"))
-    if port.kind != "current":
+    if port.form == "events":
         found.append(Macro("MAX_EVENTS", f"{port.size}u", "in a step"))
+    if port.form in MARKS:
+        found.append(Macro(MARKS[port.form], "1u", _FORMS[port.form]))
+    found.append(Macro("SOPS_WORST", f"{network.worst_sops}u", "weights added in a step, at most"))
     if options.get("steps", "0").isdigit() and int(options.get("steps", "0")):
         found.append(Macro("NUM_STEPS", f"{int(options['steps'])}u", "a sample, as compiled"))
-    bytes_of = footprint.of
+    bytes_of, padding = footprint.of, network.struct.padding
     core = device.core or "any core"
     found += [
-        Macro("STATE_BYTES", f"{network.struct.bytes}u", "the state"),
+        Macro(
+            "STATE_BYTES",
+            f"{network.struct.bytes}u",
+            "the state",
+            f"{network.struct.bytes - padding}u" if padding else "",  # they align nothing
+        ),
         Macro(
             "INPUT_BYTES",
             f"{bytes_of('input buffer')}u",
-            f"the caller's {'values' if port.kind == 'current' else 'events'}, at most",
+            f"the caller's {'values' if port.kind == 'current' else port.form}, at most",
         ),
         Macro("STACK_BYTES", f"{bytes_of('stack')}u", f"a step, at most, on {core}"),
         Macro("WEIGHT_BYTES", f"{bytes_of('weights')}u"),
         Macro("CONST_BYTES", f"{bytes_of('constants')}u", "constants other than weights"),
         Macro("CODE_BYTES", "", "an estimate for -O2"),
     ]
+    if network.eight:
+        found.append(Macro("EIGHT", "1u", "laid out for cores with 8-bit registers"))
     ram, flash = ("STATE", "INPUT", "STACK"), ("WEIGHT", "CONST", "CODE")
     for name, parts in (("RAM_BYTES", ram), ("FLASH_BYTES", flash)):
         total = " + ".join(f"{network.macro}_{part}_BYTES" for part in parts)

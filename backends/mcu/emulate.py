@@ -1,4 +1,4 @@
-"""Emulated cores: emitted C compiled by zig, its functions called one by one in unicorn."""
+"""Emulated cores: emitted C compiled by zig or GCC, its functions called one by one in unicorn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qspinn.fixed import IntArray
 from . import toolchain
 from .builds import Built, Files
 from .network import Network
-from .samples import Event, Recording, events
+from .samples import Event, Recording, events, mask
 from .toolchain import HINT_PIP, Core
 
 PAGE = 0x1000
@@ -48,8 +48,12 @@ class Emulator:
 
     def __init__(self, image: bytes, core: Core) -> None:
         unicorn = tool("unicorn")
+        if core.arm and not core.unicorn:
+            raise BackendError(
+                f"unicorn has no {core.name}", hint="QEMU has a Cortex-M55: qemu-cortex-m55"
+            )
         self.core = core
-        if core.unicorn:
+        if core.arm:
             names, register = tool("unicorn.arm_const"), "UC_ARM_REG_R"
             mode = unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
             self.uc = unicorn.Uc(unicorn.UC_ARCH_ARM, mode)
@@ -61,10 +65,12 @@ class Emulator:
             self.stack, self.link = names.UC_RISCV_REG_SP, names.UC_RISCV_REG_RA
         self.failure, self.block = unicorn.UcError, unicorn.UC_HOOK_BLOCK
         self.arguments = [getattr(names, f"{register}{i}") for i in range(4)]
-        self.thumb = 1 if core.unicorn else 0
+        self.thumb = 1 if core.arm else 0
         elf = tool("elftools.elf.elffile").ELFFile(io.BytesIO(image))
         table = elf.get_section_by_name(".symtab")
         self.symbols = {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()}
+        if (near := self.symbols.get("__global_pointer$")) is not None:
+            self.uc.reg_write(names.UC_RISCV_REG_GP, near)  # a linker addresses what is near by it
         self._load(elf)
         self.uc.mem_map(RAM, RAM_BYTES)
         self.uc.mem_map(RETURN, PAGE)
@@ -122,7 +128,7 @@ class Emulator:
         def block(uc: Any, address: int, size: int, _: object) -> None:
             length = known.get((address, size))
             if length is None:
-                length = known[address, size] = self._instructions(uc.mem_read(address, size))
+                length = known[address, size] = self.instructions_in(uc.mem_read(address, size))
             total[0] += length
 
         hook = self.uc.hook_add(self.block, block)
@@ -131,7 +137,8 @@ class Emulator:
         finally:
             self.uc.hook_del(hook)
 
-    def _instructions(self, code: bytes) -> int:
+    def instructions_in(self, code: bytes) -> int:
+        """How many instructions a piece of straight code has."""
         count, at = 0, 0
         while at < len(code):
             half = code[at] | code[at + 1] << 8
@@ -153,12 +160,17 @@ class Emulator:
 
 
 @lru_cache(maxsize=8)
-def linked(files: Files, prefix: str, core: Core) -> bytes:
-    """The image of emitted files for a core: nothing but their own code and constants."""
+def linked(files: Files, prefix: str, core: Core, compiler: str = "clang") -> bytes:
+    """The image of emitted files for a core: nothing but their own code and constants.
+
+    Raises:
+        ToolchainError: The compiler, `toolchain.COMPILERS`, is not installed.
+        BackendError: It fails, or does not know the core.
+    """
     built = Built(files)
     command = [
-        *toolchain.zig(core), "-nostdlib", f"-Wl,-e,{prefix}_step", "-Wl,--no-gc-sections",
-        f"{prefix}.c", "-o", "image.elf",
+        *toolchain.compiler(core, compiler), "-nostdlib", f"-Wl,-e,{prefix}_step",
+        "-Wl,--no-gc-sections", f"{prefix}.c", "-o", "image.elf",
     ]  # fmt: skip
     toolchain.compile_(command, built.folder)
     return (built.folder / "image.elf").read_bytes()
@@ -167,16 +179,18 @@ def linked(files: Files, prefix: str, core: Core) -> bytes:
 class Board:
     """An emulated core that holds one state of a network and its input arrays."""
 
-    def __init__(self, files: Files, network: Network, core: Core) -> None:
+    def __init__(self, files: Files, network: Network, core: Core, compiler: str = "clang") -> None:
         self.network, self.port = network, network.port
-        self.emulator = Emulator(linked(files, network.prefix, core), core)
+        self.emulator = Emulator(linked(files, network.prefix, core, compiler), core)
         self.state = self.emulator.allocate(network.struct.bytes)
-        self.indices = self.emulator.allocate(self.port.size * self.port.index.bytes)
+        self.indices = self.emulator.allocate(max(self.port.size * self.port.index.bytes, 4))
         wide = self.port.value.bytes if self.port.value else 0
         self.values = self.emulator.allocate(self.port.size * wide)
+        self.loaded: bytes | None = None
 
     def reset(self) -> None:
         """Before a sample."""
+        self.loaded = None
         self.emulator.call(f"{self.network.prefix}_reset", self.state)
 
     def step(self, event: Event) -> bytes:
@@ -185,19 +199,37 @@ class Board:
         Raises:
             BackendError: The step is refused.
         """
-        arguments = [self.state]
-        if self.port.kind != "current":
-            kind = self.port.index.dtype
-            self.emulator.write(self.indices, event.indices.astype(kind).tobytes())
-            arguments.append(self.indices)
-        if self.port.value:
-            self.emulator.write(self.values, event.values.astype(self.port.value.dtype).tobytes())
-            arguments.append(self.values)
-        if self.port.kind != "current":
-            arguments.append(len(event.indices))
+        arguments = [self.state, *self._input(event)]
         if status := self.emulator.call(f"{self.network.prefix}_step", *arguments):
             raise BackendError(f"{self.network.prefix}_step returns {status - (1 << 32)}")
         return self.emulator.read(self.state, self.network.struct.bytes)
+
+    def _input(self, event: Event) -> list[int]:
+        """Place a step's input in memory; what the call takes of it."""
+        port, emulator = self.port, self.emulator
+        if port.form == "mask":
+            emulator.write(self.indices, mask(port, event).tobytes())
+            return [self.indices]
+        if port.value:
+            values = event.values.astype(port.value.dtype).tobytes()
+            if port.form == "load":
+                self._load(values)
+                return []
+            emulator.write(self.values, values)
+        if port.kind == "current":
+            return [self.values]
+        emulator.write(self.indices, event.indices.astype(port.index.dtype).tobytes())
+        return [self.indices, *([self.values] if port.value else []), len(event.indices)]
+
+    def _load(self, values: bytes) -> None:
+        """Load what stays for all steps, where it is not loaded yet."""
+        if values == self.loaded:
+            return
+        self.emulator.write(self.values, values)
+        name = f"{self.network.prefix}_load"
+        if status := self.emulator.call(name, self.state, self.values):
+            raise BackendError(f"{name} returns {status - (1 << 32)}")
+        self.loaded = values
 
     def winner(self) -> int:
         """The decision."""
@@ -215,9 +247,11 @@ class Board:
         return Recording(seen.reshape(batch, steps), np.array(winners, np.int64))
 
 
-def instructions(files: Files, network: Network, data: IntArray, core: Core) -> IntArray:
+def instructions(
+    files: Files, network: Network, data: IntArray, core: Core, compiler: str = "clang"
+) -> IntArray:
     """The instructions of each step, (batch, steps): exact, on an emulated core."""
-    board = Board(files, network, core)
+    board = Board(files, network, core, compiler)
     batch, steps = data.shape[:2]
     counts = np.zeros((batch, steps), np.int64)
     with board.emulator.counting() as total:
@@ -230,9 +264,11 @@ def instructions(files: Files, network: Network, data: IntArray, core: Core) -> 
     return counts
 
 
-def stack_bytes(files: Files, network: Network, data: IntArray, core: Core) -> int:
+def stack_bytes(
+    files: Files, network: Network, data: IntArray, core: Core, compiler: str = "clang"
+) -> int:
     """The deepest stack of any call on this data, on an emulated core."""
-    board = Board(files, network, core)
+    board = Board(files, network, core, compiler)
     with board.emulator.watching_stack() as deepest:
         board.run(data)
     return deepest[0]

@@ -11,13 +11,14 @@ from qspinn.fixed import IntArray
 from qspinn.interp import Trace
 from qspinn.ir import Array
 
-from . import toolchain
+from . import avr, toolchain
 from .builds import Files, sources
 from .emulate import Board
 from .hosted import run_hosted
 from .network import Network
 from .qemu import run_qemu
 from .samples import Recording, trace
+from .simavr import run_simavr
 from .table import EMULATED, EXECUTORS, QEMU
 from .toolchain import CORES
 
@@ -49,6 +50,8 @@ def record(files: Files, network: Network, data: Array, executor: str) -> Record
         return Board(files, network, CORES[executor]).run(batch)
     if executor in QEMU:
         return run_qemu(files, network, batch, QEMU[executor])
+    if executor in avr.EXECUTORS:
+        return run_simavr(files, network, batch, avr.EXECUTORS[executor])
     raise BackendError(f"no executor {executor!r}", hint=f"one of {', '.join(EXECUTORS)}")
 
 

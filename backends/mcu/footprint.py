@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qspinn.memory import Device, Footprint, Line
 
+from .avr import PARTS
 from .codesize import code_bytes, stack_bytes
 from .network import Network
 
@@ -19,7 +20,7 @@ def footprint(network: Network, device: Device) -> Footprint:
     for member in network.struct.members:
         ram[member.owner] = ram.get(member.owner, 0) + member.bytes
     state = [Line("state", owner, "ram", size) for owner, size in ram.items()]
-    if network.struct.padding:
+    if network.struct.padding and device.core not in PARTS:  # AVRs align nothing
         state.append(Line("state", "padding", "ram", network.struct.padding))
     return Footprint(
         (

@@ -10,7 +10,7 @@ from qspinn.ir import Array
 
 from .layout import WORD_BITS, Rows, Table, rows_for, words
 
-_FOUND = 100
+FOUND = 100
 """About what the code that finds a row takes, in bytes."""
 
 
@@ -58,9 +58,13 @@ def worth_dropping(values: Array) -> Array | None:
     if kept.all() or (stored == stored.flat[0]).all():
         return None  # equal weights are code: nothing would be left to look up
     saved = size(rows_for(values), len(values)) - size(rows_for(stored), len(stored))
-    count = words(len(values))
-    index = 0 if count < 3 else count * 4 + -(-count * (1 if kept.sum() < 256 else 2) // 4) * 4
-    return kept if saved > index + _FOUND else None
+    return kept if saved > index_bytes(kept) + FOUND else None
+
+
+def index_bytes(kept: Array) -> int:
+    """The bytes of the index that finds the rows which are stored."""
+    count = words(len(kept))
+    return 0 if count < 3 else count * 4 + -(-count * (1 if kept.sum() < 256 else 2) // 4) * 4
 
 
 def size(rows: Rows, count: int) -> int:

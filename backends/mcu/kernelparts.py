@@ -14,21 +14,56 @@ from .kernels import (
     PoolKernel,
     RowKernel,
     ScaleKernel,
-    Window,
 )
+from .network import Drive
+from .scatter import ScatterKernel
+from .sparse import SparseRow
+from .windows import Image, Window
 
 Parts = Counter[str]
 """How often each part occurs."""
+
+
+def drive_parts(drive: Drive) -> Parts:
+    """The loop over the events of an edge, and the kernel that it calls."""
+    edge, kernel = drive.edge, drive.kernel
+    parts: Parts = Counter()
+    if kernel.by_place:
+        parts += _place_parts(drive)
+    else:
+        parts[f"drive {edge.kind}"] += 1
+        parts["drive words"] += edge.kind == "mask" and edge.words > 1
+        parts["one element"] += edge.kind == "dense" and edge.size == 1
+    parts["drive values"] += edge.kind != "mask" and kernel.valued
+    return parts + kernel_parts(kernel)
+
+
+def _place_parts(drive: Drive) -> Parts:
+    """A loop over the events of an image."""
+    edge, kernel = drive.edge, drive.kernel
+    image: Image = getattr(kernel, "image")  # noqa: B009  # kernels given a place have one
+    how = "pooled" if edge.kind == "dense" and kernel.summed else edge.kind
+    parts: Parts = Counter({f"place {how}": 1, f"place {how} band": int(kernel.band > 0)})
+    if how == "list":
+        _arithmetic((image.channel, image.row), (image.plane, image.x.size), parts)
+    elif how == "mask":
+        _arithmetic((image.row,), (image.plane, image.x.size), parts)
+    elif how == "pooled":
+        parts["pooled term"] += image.y.kernel * image.x.kernel
+        parts["pooled wide term"] += image.y.kernel * image.x.kernel * (edge.type.bits == 64)
+    parts[f"place {how} channels"] += image.channels > 1
+    parts[f"place {how} rows"] += image.y.size > 1
+    return parts
 
 
 def kernel_parts(kernel: Kernel) -> Parts:
     """What a call of a kernel is made of."""
     parts: Parts = Counter()
     if isinstance(kernel, PoolKernel):
-        return _pool(kernel) + kernel_parts(kernel.next)
+        return kernel_parts(kernel.next) + _pool(kernel)
     if isinstance(kernel, RowKernel):
-        parts += _row(kernel)
-        if isinstance(kernel, ConvKernel):
+        parts += _row(kernel) if kernel.by_row else Counter()
+        if isinstance(kernel, ConvKernel) and not kernel.last:
             lanes = sum(n for part, n in parts.items() if part.startswith("lane"))
             reach = 3 * kernel.plane * kernel.to.bytes
             parts["conv lane"] += lanes
@@ -42,11 +77,12 @@ def kernel_parts(kernel: Kernel) -> Parts:
     elif isinstance(kernel, LinearKernel):
         parts["linear"] += 1
         if kernel.kept is not None:
-            parts["kept packed" if kernel.row.lanes > 1 else "kept"] += 1
+            packed = not isinstance(kernel.row, SparseRow) and kernel.row.lanes > 1
+            parts["kept packed" if packed else "kept"] += 1
             parts["kept ranks"] += kernel.kept.ranks is not None
         _arithmetic((), (kernel.rows.stride,), parts)
-    elif isinstance(kernel, ConvKernel):
-        parts += _conv(kernel)
+    elif isinstance(kernel, ConvKernel | ScatterKernel):
+        parts += _conv(kernel) if isinstance(kernel, ConvKernel) else _scatter(kernel)
     elif isinstance(kernel, ScaleKernel):
         parts[f"scale {wide}"] += 1
         parts["scale table"] += kernel.table is not None
@@ -59,25 +95,34 @@ def kernel_parts(kernel: Kernel) -> Parts:
 def _row(kernel: RowKernel) -> Parts:
     row, count = kernel.row, kernel.rows.count
     parts: Parts = Counter()
-    to = f"{max(row.to.bits, 16)}{' value' if row.scaled else ''}"
+    if isinstance(row, SparseRow):
+        parts[f"sparse {row.code.kind} {max(row.to.bits, 16)}"] += 1
+        parts["sparse packed"] += row.code.kind == "map" and row.code.bits < 8
+        parts["sparse value"] += row.scaled
+        return parts
     if not row.bits:
-        parts[f"row even {to}"] += 1
+        parts[f"row even {max(row.to.bits, 16)}"] += 1
         parts["row of one"] += count == 1
         return parts
     at_once = max(row.lanes, 4)
     whole, rest = (at_once if count >= at_once else 0), count % at_once
-    sign = "s" if row.signed else "u"
-    what = "packed" if row.lanes > 1 else "row"
-    rolled = row.lanes == 1 or row.rolled
+    sign = "t" if row.trits else "s" if row.signed else "u"
+    what = "row" if row.lanes == 1 else "trits" if row.trits else "packed"
+    what = "bits" if row.template == "row_bits" else what
+    rolled = row.lanes == 1 or row.rolled or row.template != "row"
     parts[what] += 1
-    parts["packed group"] += row.group > 1
+    parts[f"{what} group"] += row.group if row.group > 1 else 0
     parts["narrow sums"] += row.to.bits == 8
     parts[f"{what} loop"] += count >= 2 * at_once
     parts[f"{what} once"] += at_once <= count < 2 * at_once
     parts[f"{what} rest"] += rest != 0
-    parts[f"{'packed' if row.rolled else 'row'} rest loop"] += rolled and rest > 1
+    parts[f"{what} rest loop"] += rolled and rest > 1
     lanes = whole + (min(rest, 1) if rolled else rest)
-    parts[f"lane {sign if row.lanes > 1 else ''}{row.bits} {to}"] += lanes
+    # What weights, sums and factors take is added up: not all of them were seen together.
+    parts[f"lane {sign if row.lanes > 1 else ''}{row.bits}"] += lanes
+    parts[f"lane to {row.to.bits}"] += lanes if row.to.bits > 16 else 0
+    parts["lane value"] += lanes if row.scaled else 0
+    parts["lane value 64"] += lanes if row.scaled and row.to.bits == 64 else 0
     return parts
 
 
@@ -108,11 +153,32 @@ def _conv(kernel: ConvKernel) -> Parts:
     _windows((image.y, image.x), parts, "conv")
     parts["conv channels"] += image.channels > 1
     parts["conv groups"] += kernel.groups > 1
-    codes = (image.channel, image.row, kernel.place(image.y, "y"), kernel.place(image.x, "x"))
-    places = (image.plane, image.x.size, image.x.places, image.y.kernel, image.x.kernel)
+    codes = (kernel.place(image.y, "y"), kernel.place(image.x, "x"))
+    places = (image.x.places, image.y.kernel, image.x.kernel)
     _arithmetic(codes, (*places, image.out_plane, kernel.rows.stride), parts)
+    parts["conv last"] += kernel.last
     parts["conv one place"] += image.out_plane == 1
     parts["conv band"] += kernel.band > 0
+    return parts
+
+
+def _scatter(kernel: ScatterKernel) -> Parts:
+    image = kernel.image
+    up, across = kernel.axes
+    one = kernel.band == 1
+    parts: Parts = Counter({"scatter row" if one else "scatter": 1})
+    _windows((image.x,) if one else (image.y, image.x), parts, "scatter")
+    parts["scatter channels"] += image.channels > 1
+    parts["scatter runs" if across.runs else "scatter places"] += 1
+    parts["scatter run by run"] += across.runs and not kernel.whole
+    parts["scatter ends"] += across.runs and across.ends
+    parts["scatter misses"] += across.misses
+    parts["scatter band"] += kernel.band > 0
+    codes = (across.last,) if one else (across.last, up.last)
+    _arithmetic(codes, (image.x.places * kernel.unit, image.x.kernel, kernel.stride), parts)
+    parts["scatter uniform"] += kernel.table is None
+    if kernel.pairs:
+        parts[kernel.adder] += 1
     return parts
 
 
@@ -122,8 +188,12 @@ def _pool(kernel: PoolKernel) -> Parts:
     parts: Parts = Counter({what: 1})
     _windows((image.y, image.x), parts, what)
     parts[f"{what} channels"] += image.channels > 1
-    codes = (image.channel, image.row, image.start(image.y, "y"), image.start(image.x, "x"))
-    _arithmetic(codes, (image.plane, image.x.size, image.y.places, image.x.places), parts)
+    if kernel.overlaps:
+        axes = ((image.y, "y"), (image.x, "x"))
+        codes = tuple(end(*axis) for axis in axes for end in (image.first, image.last))
+    else:
+        codes = (image.start(image.y, "y"), image.start(image.x, "x"))
+    _arithmetic(codes, () if kernel.next.by_place else (image.y.places, image.x.places), parts)
     parts["pool check"] += 0 if kernel.overlaps else len(kernel.checks)
     return parts
 

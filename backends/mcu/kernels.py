@@ -12,26 +12,12 @@ from typing import ClassVar
 
 from .kept import Kept
 from .layout import CType, Rows, Table
+from .rows import Row
+from .sparse import Code, SparseRow
+from .windows import Image, Reach, Window, quotient, reach_of
 
-
-def quotient(dividend: str, divisor: int, limit: int, prefix: str) -> str:
-    """C for ``dividend / divisor``, for dividends below ``limit``, without a division.
-
-    Armv6-M has none, nor a multiplication with a 64-bit product; where no multiplication in 32
-    bits is exact, the emitted function ``<prefix>_divide`` is called.
-    """
-    if divisor == 1:
-        return dividend
-    if divisor >= limit:
-        return "0u"
-    for shift in range(1, 32):
-        factor = -(-(1 << shift) // divisor)
-        error = factor * divisor - (1 << shift)
-        if error * (limit - 1) < 1 << shift and factor * (limit - 1) < 1 << 32:
-            return (
-                f"({dividend} * {factor}u) >> {shift}" if factor > 1 else f"{dividend} >> {shift}"
-            )
-    return f"{prefix}_divide({dividend}, {divisor}u)"
+MOST_TERMS = 16
+"""A window of more elements is not summed in one expression."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,8 +54,23 @@ class Kernel:
             return "" if self.gain == 1 else str(self.gain)
         return "x" if self.gain == 1 else f"x * {self.gain}"
 
+    @property
+    def by_place(self) -> bool:
+        """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
+        return False
+
+    @property
+    def reach(self) -> Reach:
+        """The rows that a band sees; for kernels that an event is given to by its place."""
+        raise NotImplementedError(self.template)
+
+    @property
+    def summed(self) -> bool:
+        """Whether dense values are summed by windows before they are given to it, once each."""
+        return False
+
     def call(self, to: str, index: str, value: str = "x") -> str:
-        """C that calls it."""
+        """C that calls it; ``index`` is what says which event it is."""
         further = (f", {value}" if self.valued else "") + (", first" if self.band else "")
         return f"{self.name}({to}, {index}{further})"
 
@@ -82,18 +83,29 @@ class RowKernel(Kernel):
         table: The weights; None where all are equal.
         rows: Their packing.
         uniform: The weight where all are equal.
+        sparse: How rows of few weights are coded; None where every weight is stored.
+        starts: Where each begins in the table.
     """
 
     table: Table | None
     rows: Rows
     uniform: int
+    sparse: Code | None = None
+    starts: Table | None = None
 
     @property
-    def row(self) -> Row:
+    def by_row(self) -> bool:
+        """Whether it calls the function that adds one row."""
+        return True
+
+    @property
+    def row(self) -> Row | SparseRow:
         """The function that adds one row."""
         if self.table is None:
             return Row(0, True, self.to, scaled=True)
-        return Row(self.rows.bits, self.rows.signed, self.to, bool(self.factor))
+        if self.sparse is not None:
+            return SparseRow(self.sparse, self.to, bool(self.factor))
+        return Row(self.rows.bits, self.rows.signed, self.to, bool(self.factor), self.rows.trits)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,113 +158,42 @@ class LateralKernel(ScaleKernel):
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One dimension of a sliding window."""
-
-    size: int
-    places: int
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int = 1
-
-    @property
-    def furthest(self) -> int:
-        """The largest padded coordinate at which a window starts."""
-        return (self.places - 1) * self.stride
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether windows share elements."""
-        return self.kernel > self.stride
-
-    @property
-    def sees(self) -> bool:
-        """Whether any window looks at an element, and not at padding alone."""
-        taps = range(0, self.kernel * self.dilation, self.dilation)
-        starts = range(0, self.furthest + 1, self.stride)
-        return any(
-            place + self.padding - tap in starts for place in range(self.size) for tap in taps
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """How a flat index splits into channel, row and column, and what windows slide over it."""
-
-    channels: int
-    y: Window
-    x: Window
-    prefix: str
-
-    @property
-    def plane(self) -> int:
-        """Elements of an input channel."""
-        return self.y.size * self.x.size
-
-    @property
-    def out_plane(self) -> int:
-        """Elements of an output channel."""
-        return self.y.places * self.x.places
-
-    @property
-    def channel(self) -> str:
-        """C for the channel of the flat index ``i``."""
-        return quotient("i", self.plane, self.plane * self.channels, self.prefix)
-
-    @property
-    def row(self) -> str:
-        """C for the row of ``place``, an index within a channel."""
-        return quotient("place", self.x.size, self.plane, self.prefix)
-
-    def start(self, window: Window, coordinate: str) -> str:
-        """C for the last window that starts at or before a padded coordinate."""
-        limit = window.size + window.padding
-        return quotient(coordinate, window.stride, limit, self.prefix)
-
-    def first(self, window: Window, coordinate: str) -> str:
-        """C for the first window that holds a padded coordinate, where windows overlap."""
-        if window.size + window.padding <= window.kernel:
-            return "0u"
-        last = f"({coordinate} - {window.kernel}u)"
-        before = quotient(last, window.stride, window.size, self.prefix)
-        return f"{coordinate} < {window.kernel}u ? 0u : ({before}) + 1u"
-
-    def last(self, window: Window, coordinate: str) -> str:
-        """C for the last window that holds a padded coordinate."""
-        start = self.start(window, coordinate)
-        if window.furthest + window.stride >= window.size + window.padding:
-            return start
-        top = window.places - 1
-        return f"({start}) > {top}u ? {top}u : {start}" if top else "0u"
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConvKernel(RowKernel):
-    """Event i adds a row of weights, one for each output channel, at every place it reaches.
+    """An event adds a row of weights, one for each output channel, at every place it reaches.
 
     Attributes:
         image: Its geometry.
         groups: Groups of channels.
         group_inputs: Input channels of a group.
+        last: Whether the channels of a place lie side by side.
     """
 
     template: ClassVar[str] = "conv"
     image: Image
     groups: int
     group_inputs: int
+    last: bool = False
+
+    @property
+    def by_place(self) -> bool:
+        """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
+        return True
+
+    @property
+    def reach(self) -> Reach:
+        """The rows that a band sees."""
+        return reach_of(self.image.y, self.band)
+
+    @property
+    def channels(self) -> int:
+        """Output channels."""
+        return self.groups * self.rows.count
 
     @property
     def plane(self) -> int:
         """Sums of a channel."""
         return self.band * self.image.x.places if self.band else self.image.out_plane
-
-    @property
-    def reach(self) -> int:
-        """How many padded input rows a band looks at."""
-        y = self.image.y
-        return (self.band - 1) * y.stride + (y.kernel - 1) * y.dilation + 1
 
     def place(self, window: Window, coordinate: str) -> str:
         """C for the window that starts at a coordinate, up to the furthest such."""
@@ -266,11 +207,41 @@ class ConvKernel(RowKernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PoolKernel(Kernel):
-    """Event i becomes an event of ``next`` in every window that holds it."""
+    """An event becomes an event of ``next`` in every window that holds it."""
 
     template: ClassVar[str] = "pool"
     image: Image
     next: Kernel
+
+    @property
+    def by_place(self) -> bool:
+        """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
+        return True
+
+    @property
+    def reach(self) -> Reach:
+        """The rows that a band sees."""
+        return self.next.reach.through(self.image.y)
+
+    @property
+    def forward(self) -> str:
+        """C that calls ``next`` for the window ``oy``, ``ox``."""
+        if self.next.by_place:
+            return self.next.call("to", "channel, oy, ox")
+        y, x = self.image.y, self.image.x
+        return self.next.call("to", f"(channel * {y.places}u + oy) * {x.places}u + ox")
+
+    @property
+    def tiles(self) -> bool:
+        """Whether every element is in one window at most, and no window looks beyond the image."""
+        windows = (self.image.y, self.image.x)
+        return all(w.kernel == w.stride and not w.padding for w in windows)
+
+    @property
+    def summed(self) -> bool:
+        """Whether dense values are summed by windows before they are given to it, once each."""
+        few = self.image.y.kernel * self.image.x.kernel <= MOST_TERMS
+        return self.tiles and few and not isinstance(self.next, RaiseKernel)
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -319,72 +290,3 @@ class RaiseKernel(Kernel):
     """Event i lifts element i to its value."""
 
     template: ClassVar[str] = "raise"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The function that adds one row of weights: to what, from what, and whether times a factor.
-
-    With 0 bits it adds one amount to all.
-    """
-
-    bits: int
-    signed: bool
-    to: CType
-    scaled: bool
-
-    @property
-    def name(self) -> str:
-        """Its name, without the network's prefix."""
-        if not self.bits:
-            return f"row_even_i{self.to.bits}"
-        sign = ("b" if self.bits == 1 else "s") if self.signed else "u"
-        return f"row_{sign}{self.bits}_i{self.to.bits}{'_x' if self.scaled else ''}"
-
-    @property
-    def type(self) -> CType:
-        """What a stored element is."""
-        return Rows(self.bits, self.signed, 1).type
-
-    @property
-    def amount(self) -> str:
-        """The C type of what weights are multiplied by."""
-        return "int64_t" if self.to.bits == 64 else "int32_t"
-
-    @property
-    def wide(self) -> str:
-        """The C type of a weight as it is computed with."""
-        return "int64_t" if self.bits == 32 and not self.signed else "int32_t"
-
-    @property
-    def lanes(self) -> int:
-        """Weights in one group of stored elements."""
-        return Rows(self.bits, self.signed, 1).lanes
-
-    @property
-    def group(self) -> int:
-        """Stored elements in a group."""
-        return Rows(self.bits, self.signed, 1).group
-
-    @property
-    def rolled(self) -> bool:
-        """Whether the weights after the last whole group are added in a loop."""
-        return self.lanes == 8
-
-    def weight(self, lane: int, whole: bool = True) -> str:
-        """C for the weight in a lane of the packed group ``pack``.
-
-        Args:
-            lane: Which.
-            whole: Whether nothing but the group is in ``pack``.
-        """
-        shift = lane * self.bits
-        mask, half = (1 << self.bits) - 1, 1 << (self.bits - 1)
-        moved = f"(pack >> {shift})" if shift else "pack"
-        last = whole and shift + self.bits == 8 * self.group
-        inside = moved if last else f"({moved} & {mask}u)"
-        if not self.signed:
-            return f"(int32_t){inside}"
-        if self.bits == 1:
-            return f"(int32_t)({inside} * 2u) - 1"
-        return f"(int32_t)({inside} ^ {half}u) - {half}"

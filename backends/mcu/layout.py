@@ -11,8 +11,13 @@ from qspinn.fixed import Interval
 from qspinn.ir import Array
 from qspinn.printer import fits_int32
 
+from .lanes import LANES, Lane
+from .pairs import Pairs
+
 WORD_BITS = 32
 """Spikes are kept as bits of 32-bit words: bit i % 32 of word i / 32."""
+TRITS = 5
+"""Digits to the base 3 in a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,41 +72,18 @@ def index_type(size: int) -> CType:
     return next(k for k in (CType(b, signed=False) for b in (8, 16, 32)) if size - 1 in k.span)
 
 
+def lane_for(span: Interval, count: int) -> Lane | None:
+    """How ``count`` values share bytes; None where a type of their own takes no more."""
+    lanes = [lane for lane in LANES if lane.holds(span)]
+    best = min(lanes, key=lambda lane: lane.length(count), default=None)
+    if best is None or best.length(count) >= holding(span).bytes * count:
+        return None
+    return best
+
+
 def words(size: int) -> int:
     """How many words hold ``size`` spikes."""
     return -(-size // WORD_BITS)
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A value narrower than a byte: 1, 2 or 4 bits of one, the first in the lowest bits."""
-
-    bits: int
-    signed: bool
-
-    @property
-    def name(self) -> str:
-        """As functions that read one are called: ``s4``."""
-        return f"{'s' if self.signed else 'u'}{self.bits}"
-
-    @property
-    def per_byte(self) -> int:
-        """Values in a byte."""
-        return 8 // self.bits
-
-    def unpacked(self, stored: Array, count: int) -> Array:
-        """The first ``count`` values of bytes (..., bytes)."""
-        lanes = stored[..., :, None].astype(np.int64) >> np.arange(self.per_byte) * self.bits
-        values = (lanes & ((1 << self.bits) - 1)).reshape(*stored.shape[:-1], -1)[..., :count]
-        half = 1 << (self.bits - 1)
-        return (values ^ half) - half if self.signed else values
-
-
-def lane_for(span: Interval) -> Lane | None:
-    """The narrowest lane that holds ``span``; None where it takes a byte or more."""
-    signed = span.lo < 0
-    bits = next((b for b in (1, 2, 4) if span.bits <= b and b > signed), 0)
-    return Lane(bits, signed) if bits else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +98,8 @@ class Member:
         owner: What it belongs to, for people.
         note: The comment beside it.
         lane: How several values share an element; None where each has its own.
+        places: Places of an image whose channels lie side by side: all channels of the first,
+            then of the next; 0: values are in order, channel by channel.
     """
 
     name: str
@@ -124,12 +108,13 @@ class Member:
     role: str
     owner: str
     note: str
-    lane: Lane | None = None
+    lane: Lane | Pairs | None = None
+    places: int = 0
 
     @property
     def elements(self) -> int:
         """The length of the array; 0 for a scalar."""
-        return -(-self.count // self.lane.per_byte) if self.lane else self.count
+        return self.lane.length(self.count) if self.lane else self.count
 
     @property
     def bytes(self) -> int:
@@ -145,16 +130,20 @@ class Member:
         """C for a value."""
         if self.lane is None:
             return f"s->{self.name}[{index}]"
-        return f"{prefix}_get_{self.lane.name}(s->{self.name}, {index})"
+        return self.lane.read(f"s->{self.name}", index, prefix)
 
     def put(self, index: str, code: str, prefix: str) -> str:
         """C that writes a value that shares an element."""
         assert self.lane is not None, "others are assigned to"
-        return f"{prefix}_put_{self.lane.bits}(s->{self.name}, {index}, {code});"
+        return self.lane.put(f"s->{self.name}", index, code, prefix)
 
     def values(self, stored: Array) -> Array:
         """The values of arrays (..., elements) as they lie in memory."""
-        return self.lane.unpacked(stored, self.count) if self.lane else stored.astype(np.int64)
+        found = self.lane.unpacked(stored, self.count) if self.lane else stored.astype(np.int64)
+        if not self.places:
+            return found
+        by_place = found.reshape(*found.shape[:-1], self.places, -1)
+        return by_place.swapaxes(-1, -2).reshape(found.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +165,7 @@ class Struct:
     @property
     def packed(self) -> bool:
         """Whether values share bytes."""
-        return any(m.lane is not None for m in self.members)
+        return any(isinstance(m.lane, Lane) for m in self.members)
 
     @property
     def padding(self) -> int:
@@ -250,6 +239,9 @@ class Table:
         note: The comment above it.
         align: What its size is a multiple of: a word, or the widest type of all tables. Compilers
             and linkers order tables as they like, and none may be followed by a hole.
+        row: How many elements at a time go through the macro ``_ROW``, which may store them in
+            another way where the code for a core reads it; 0: none.
+        macro: The end of the name of a macro around every element, or empty.
     """
 
     name: str
@@ -259,6 +251,8 @@ class Table:
     owner: str
     note: str
     align: int = 1
+    row: int = 0
+    macro: str = ""
 
     @property
     def bytes(self) -> int:
@@ -281,14 +275,16 @@ class Rows:
     """How rows of weights are packed.
 
     Attributes:
-        bits: 1, 2, 3, 4, 8, 16 or 32 a weight.
+        bits: 1 to 8, 16 or 32 a weight.
         signed: Whether weights have a sign; of one bit, whether they are -1 and 1.
         count: Weights in a row.
+        trits: Whether a byte holds five weights of -1, 0 and 1, as digits to the base 3.
     """
 
     bits: int
     signed: bool
     count: int
+    trits: bool = False
 
     @property
     def type(self) -> CType:
@@ -297,23 +293,27 @@ class Rows:
 
     @property
     def group(self) -> int:
-        """Stored elements that are read at once: three where weights straddle bytes."""
-        return 3 if self.bits == 3 else 1
+        """Stored elements that are read at once: several where weights straddle bytes."""
+        return {3: 3, 5: 5, 6: 3, 7: 7}.get(self.bits, 1)
 
     @property
     def lanes(self) -> int:
         """Weights in a group."""
-        return max(8 * self.group // self.bits, 1)
+        return TRITS if self.trits else max(8 * self.group // self.bits, 1)
 
     @property
     def stride(self) -> int:
         """Stored elements from one row to the next."""
+        if self.trits:
+            return -(-self.count // TRITS)
         return -(-self.count * self.bits // 8) if self.bits < 8 else self.count
 
     @property
     def note(self) -> str:
         """The packing, for people; empty where each weight has an element."""
-        held = "3 bytes" if self.group > 1 else "a byte"
+        if self.trits:
+            return "5 weights a byte: the first is above 256 of three times the byte"
+        held = f"{self.group} bytes" if self.group > 1 else "a byte"
         order = f"{self.lanes} weights {held}, the first in the lowest bits"
         return order if self.lanes > 1 else ""
 
@@ -325,15 +325,20 @@ class Rows:
 
 
 def rows_for(values: Array) -> Rows:
-    """The packing that takes the fewest bytes for rows ``values`` (rows, weights in a row)."""
+    """The packing that takes the fewest bytes for rows ``values`` (rows, weights in a row).
+
+    Of those that take as many, the one that is read the fastest: with more bits a weight.
+    """
     span = Interval(int(values.min()), int(values.max()))
-    fits = [bits for bits in (32, 16, 8, 4, 3, 2) if span.bits <= bits]
+    fits = [bits for bits in (32, 16, 8, 7, 6, 5, 4, 3, 2) if span.bits <= bits]
     if span == Interval(0, 1) or (span == Interval(-1, 1) and values.all()):
         fits.append(1)
     options = [
         Rows(bits, holding(span).signed if bits == 32 else span.lo < 0, values.shape[1])
         for bits in fits
     ]
+    if span == Interval(-1, 1):
+        options.append(Rows(2, True, values.shape[1], trits=True))
     # A table of one or two bytes would be folded into code, and not be where it is counted.
     tiny = [r for r in options if r.stride * len(values) >= min(values.size, 3)]
     return min(tiny, key=lambda r: r.stride * r.type.bytes)
@@ -343,8 +348,24 @@ def pack(values: Array, rows: Rows) -> Array:
     """The stored elements, flat; the first weight of a byte lies in its lowest bits."""
     if rows.bits >= 8:
         return values.reshape(-1)
+    if rows.trits:
+        return _trits(values + 1)
     # Weight i of a row starts at bit i times the width.
     codes = rows.codes(values).astype(np.uint8)
     bits = (codes[..., None] >> np.arange(rows.bits, dtype=np.uint8)) & np.uint8(1)
     packed = np.packbits(bits.reshape(len(values), -1), axis=1, bitorder="little")
     return packed.reshape(-1).astype(np.int64)
+
+
+def _trits(digits: Array) -> Array:
+    """Rows of digits 0 to 2 as bytes: of a byte times 3 what is above 256 is the first digit.
+
+    The rest, below 256, holds the next in the same way: the byte is five digits of a fraction,
+    rounded up.
+    """
+    width = -(-digits.shape[1] // TRITS) * TRITS
+    padded = np.zeros((len(digits), width), np.int64)
+    padded[:, : digits.shape[1]] = digits
+    number = padded.reshape(-1, TRITS) @ 3 ** np.arange(TRITS)[::-1]
+    packed: Array = -(-number * 256 // 3**TRITS)
+    return packed

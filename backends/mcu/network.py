@@ -6,13 +6,24 @@ Everything here is words and numbers for templates; `build` makes it from a grap
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from qspinn.fixed import Interval
+from qspinn.program import Program
 
-from .kernels import Kernel, Row
+from .kernels import Kernel
 from .layout import Bands, CType, Member, Struct, Table, words
+from .origins import Source
+from .rows import Row
+from .sparse import SparseRow
+from .starts import Start as Start  # where others look for it
+from .starts import number as number
+from .tileforms import WHOLE, TileForm
+
+if TYPE_CHECKING:
+    from .quiet import Calm
+    from .readouts import Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,62 +66,13 @@ class Drive:
     @property
     def value(self) -> str:
         """C for the value of event ``i``; for a list, of event ``e``."""
-        code = "values[e]" if self.edge.kind == "list" else "from[i]"
+        return self.value_of("values[e]" if self.edge.kind == "list" else "from[i]")
+
+    def value_of(self, code: str) -> str:
+        """A value that is read, in the type the kernel takes."""
         held, wanted = self.edge.type, self.kernel.value_type
         narrower = held.bits == 64 and wanted == "int32_t"
         return f"({wanted}){code}" if narrower or held.name == "uint32_t" else code
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """A constant of every element: a literal, two of them, or a table.
-
-    Attributes:
-        literals: The value of all elements, or of the first and the second entry.
-        table: The entries, where there are more.
-        each: How many elements in a row share an entry.
-        factor: What values are multiplied by when read.
-    """
-
-    literals: tuple[int, ...] = (0,)
-    table: Table | None = None
-    each: int = 1
-    factor: int = 1
-
-    @property
-    def varies(self) -> bool:
-        """Whether elements differ."""
-        return self.table is not None or len(self.literals) > 1
-
-    def read(self, index: str, kind: CType, macro: str) -> str:
-        """C for the entry with an index, before the factor; literals are of type ``kind``."""
-        if self.table is not None:
-            return f"{macro}_READ({self.table.name} + {index})"
-        first, *second = (number(value, kind) for value in self.literals)
-        # Two entries are code: compilers would fold such a table into code as well.
-        return f"({index} == 0u ? {first} : {second[0]})" if second else first
-
-    def amount(self, to: CType, index: str, macro: str) -> str:
-        """C for what is written to an element; ``index`` is its entry's."""
-        if self.table is None:
-            scaled = Start(tuple(value * self.factor for value in self.literals))
-            code = scaled.read(index, to, macro)
-            return code if len(self.literals) == 1 else f"({to.name}){code}"
-        code = self.read(index, to, macro)
-        if to.bits == 64:
-            code = f"(int64_t){code}"
-        if self.factor != 1:
-            return f"({to.name})({code} * {self.factor})"
-        return code if self.table.type.span in to.span else f"({to.name}){code}"
-
-
-def number(value: int, kind: CType) -> str:
-    """An integer literal of a type."""
-    if not kind.signed:
-        return f"{value}u"
-    if value == kind.span.lo and kind.bits >= 32:
-        return f"(-{-value - 1} - 1)"
-    return str(value)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,6 +104,8 @@ class Gather(Stage):
         count: How many they are.
         starts: Summed; nothing means zeros.
         drives: What is added.
+        last: Channels of an image, if those of a place lie side by side; else 0.
+        pairs: Whether two sums share a word.
     """
 
     template: ClassVar[str] = "gather"
@@ -150,11 +114,14 @@ class Gather(Stage):
     count: int
     starts: tuple[Start, ...] = ()
     drives: tuple[Drive, ...] = ()
+    half: ClassVar[CType] = CType(32, signed=True)
+    last: int = 0
+    pairs: bool = False
 
     @property
     def fills(self) -> tuple[Start, ...]:
         """What is written first, and what is added to that."""
-        if self.bands is None:
+        if self.bands is None or self.last:
             return self.starts or (Start(),)
         # One entry a channel: of each there are only some rows.
         planes = (replace(s, each=self.bands.plane if s.each > 1 else 1) for s in self.starts)
@@ -206,6 +173,9 @@ class Update(Stage):
         writes: What members keep.
         mask: The member that takes spikes as bits, or empty.
         sent: C for what is sent.
+        image: How the sums lie, where the channels of a place lie side by side; else None.
+        calm: A shorter way for neurons that send nothing; None: all go one way.
+        place: C for the place of neuron ``i`` where states lie as the sums do; else empty.
     """
 
     template: ClassVar[str] = "update"
@@ -217,6 +187,13 @@ class Update(Stage):
     writes: tuple[Write, ...]
     mask: str
     sent: str
+    image: Bands | None = None
+    calm: Calm | None = None
+    place: str = ""
+    narrow: tuple[tuple[Load, ...], tuple[str, ...]] = ((), ())
+    """Loads and lines in the narrowest types, for 8-bit cores."""
+    program: Program | None = None
+    """The typed list, which kernels are matched on."""
 
     @property
     def words(self) -> int:
@@ -237,7 +214,7 @@ class Banded(Stage):
     template: ClassVar[str] = "banded"
     layer: Bands
     gather: Gather
-    update: Update
+    update: Stage
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -258,23 +235,6 @@ class Turn(Stage):
     template: ClassVar[str] = "turn"
     member: Member
     steps: int
-
-
-@dataclass(frozen=True, eq=False)
-class Vote:
-    """How output elements vote for classes.
-
-    Attributes:
-        classes: How many there are.
-        labels: The class of each element; ``classes``: it speaks for none.
-        silent: Whether some element speaks for none.
-        gains: What a spike for each class is worth.
-    """
-
-    classes: int
-    labels: Start
-    silent: bool
-    gains: Start
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -303,26 +263,53 @@ class Read(Stage):
 
 
 @dataclass(frozen=True, slots=True)
+class TileAdder:
+    """The function that adds the rows of a list to the sums of a tile.
+
+    Attributes:
+        index: The type of an element of the list.
+        more: Whether it adds to sums that are there; else it begins anew.
+        form: How the weights of a row lie.
+    """
+
+    index: CType
+    more: bool
+    form: TileForm = WHOLE
+
+    @property
+    def name(self) -> str:
+        """Its name, without the network's prefix."""
+        form = "" if self.form == WHOLE else f"{self.form.name}_"
+        return f"tile_{form}{'more_' if self.more else ''}u{self.index.bits}"
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
     """What the caller passes to a step.
 
     Attributes:
         kind: ``spike``, ``count`` or ``current``.
+        form: ``events`` or ``mask``; ``values`` or, where they are passed once, ``load``.
         size: Inputs.
         index: The type of an index.
         value: The type of a value; None for spikes.
         span: The allowed values.
+        frac: Their binary point.
     """
 
     kind: str
+    form: str
     size: int
     index: CType
     value: CType | None
     span: Interval
+    frac: int = 0
 
     @property
     def bytes(self) -> int:
         """The caller's buffer in the worst case."""
+        if self.form == "mask":
+            return words(self.size) * 4
         each = self.value.bytes if self.value else 0
         return self.size * (each if self.kind == "current" else each + self.index.bytes)
 
@@ -346,7 +333,11 @@ class Network:
         states: The member of each state, ``lif1.v``.
         output: The name of the output node.
         counts_steps: Whether the state keeps the step since reset.
+        worst_sops: The weights that a step adds at most, where that was asked.
         ignored: Inputs whose weights are all zeros.
+        owners: The node that a stage was made for, by the stage's name.
+        sources: Whose events the arrays hold, by their C.
+        adders: The functions that add rows of tiles.
     """
 
     prefix: str
@@ -357,19 +348,40 @@ class Network:
     starts: tuple[tuple[Member, Start], ...]
     tables: tuple[Table, ...]
     kernels: tuple[Kernel, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Row | SparseRow, ...]
     stages: tuple[Stage, ...]
     read: Read
     states: Mapping[str, Member]
     shapes: Mapping[str, tuple[int, ...]]
     output: str
     counts_steps: bool
+    owners: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    adders: tuple[TileAdder, ...] = ()
+    worst_sops: int = 0
     ignored: int = 0
 
     @property
     def called(self) -> tuple[Stage, ...]:
         """The stages that a step itself calls."""
-        return tuple(stage for stage in self.stages if stage.bands is None)
+        loaded = self.loaded
+        return tuple(s for s in self.stages if s.bands is None and s not in loaded)
+
+    @property
+    def loaded(self) -> tuple[Stage, ...]:
+        """The stages that are called once, when values are loaded."""
+        return tuple(s for s in self.stages if s.reads_input and self.port.form == "load")
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step draws random numbers."""
+        stages = (getattr(stage, "update", stage) for stage in self.stages)
+        return any(getattr(stage, "stochastic", False) for stage in stages)
+
+    @property
+    def eight(self) -> bool:
+        """Whether some stage has a form for 8-bit cores."""
+        return any(stage.template.startswith("eight_") for stage in self.stages)
 
     @property
     def macro(self) -> str:

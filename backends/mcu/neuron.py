@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qspinn.ir import Neuron
-from qspinn.printer import Printed, c_dialect, c_type, render
+from qspinn.printer import Dialect, Printed, avr_dialect, c_dialect, c_type, render
 from qspinn.program import Program, TypedOp
 
 from .layout import CType, Member
 from .names import Names, quoted
 from .network import Load, Start, Update, Write
+from .quiet import HELD, Calm, needed, quiet
 
 # What the loop of templates/mcu/stages/update.c.j2 calls its own variables.
 _LOCALS = frozenset(
     {"s", "i", "j", "channel", "place", "fired", "step", "first", "rows", "count", "end"}
-)
+) | {"sum", "sums", "lanes", "tile", "at", "n", "next"}
 
 
 @dataclass
@@ -30,6 +31,7 @@ class _Leaves:
     members: Mapping[str, Member]
     params: Mapping[str, Start]
     prefix: str
+    dialect: Dialect
     names: Names = field(default_factory=lambda: Names(_LOCALS))
     known: dict[str, str] = field(default_factory=dict)
     loads: list[Load] = field(default_factory=list)
@@ -60,7 +62,7 @@ class _Leaves:
         # t0, t1... are the printer's.
         name = f"{op.name}_" if re.fullmatch(r"t\d+", op.name) else op.name
         name = self.names.new(name)
-        self.loads.append(Load(c_type(op.span), name, code))
+        self.loads.append(Load(self.dialect.type_of(op.span), name, code))
         return name
 
 
@@ -93,13 +95,16 @@ def update(
         params: Where each parameter is found.
         sent: The member that takes what is sent, unless that is a state anyway.
     """
-    leaves = _Leaves(current, members, params, prefix)
-    printed = render(program, c_dialect(prefix), leaves)
+    leaves = _Leaves(current, members, params, prefix, c_dialect(prefix))
+    printed = render(program, leaves.dialect, leaves)
+    narrow = _Leaves(current, members, params, prefix, avr_dialect(prefix))
+    narrowly = render(program, narrow.dialect, narrow)
     writes = list(_kept(program, printed, leaves, members))
     mask = sent.name if sent is not None and program.sends == "spike" else ""
     if sent is not None and not mask:
         writes.append(Write(sent, printed.output, is_plain(program.ops[program.output])))
     size = int(np.prod(node.shape, dtype=np.int64))
+    calm = _calm(program, printed, leaves, members, None if mask else sent)
     planes = [p.each for p in params.values() if p.varies and p.each > 1]
     return Update(
         name=name,
@@ -112,7 +117,42 @@ def update(
         writes=tuple(writes),
         mask=mask,
         sent=printed.output,
+        calm=calm,
+        program=program,
+        narrow=(tuple(narrow.loads), tuple(narrowly.lines)),
     )
+
+
+def _calm(
+    program: Program,
+    printed: Printed,
+    leaves: _Leaves,
+    members: Mapping[str, Member],
+    sent: Member | None,
+) -> Calm | None:
+    """A shorter way for neurons that send nothing, if there is one."""
+    found = quiet(program)
+    if found is None:
+        return None
+    name = f"t{found.value}"
+
+    def leaf(op: TypedOp) -> str:
+        return name if op.name == HELD else leaves(op)
+
+    made = render(found.program, c_dialect(leaves.prefix), leaf, "q")
+    # Compilers make no library call of a loop that stores on one of two ways only.
+    writes = [
+        Write(write.member, write.code, False)
+        for write in _kept(found.program, made, leaves, members)
+    ]
+    if sent is not None:
+        writes.append(Write(sent, made.output, False))
+    first = needed(program, found.value)
+    before = tuple(
+        line for line in printed.lines if int(line.split(" = ")[0].split()[-1][1:]) in first
+    )
+    limit = c_dialect(leaves.prefix).number(found.below)
+    return Calm(f"{name} < {limit}", before, tuple(made.lines), tuple(writes))
 
 
 def _kept(

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
 from qspinn.fixed import Interval
+from qspinn.ir import Node
 from qspinn.signals import Signal
 
+from . import lanes
 from .connections import Tables
 from .kernels import AddKernel, Kernel, MarkKernel, RaiseKernel
-from .layout import Bands, CType, Member, holding, lane_for, words
+from .layout import Bands, CType, Member, Table, holding, lane_for, words
 from .names import Names
-from .network import Banded, Copy, Drive, Edge, Gather, Stage, Start, Update
+from .network import Banded, Copy, Drive, Edge, Gather, Stage, Start
+from .pairs import Pairs
+from .scatter import PAIRS
+from .tileforms import FORMS
 
 WORD = CType(32, signed=False)
 API = (
+    *("sample", "sample_starts", "sample_rows", "sample_events", "sample_values", "sample_mask"),
+    *("selftest", "selftest_digest", "selftest_digests", "selftest_mix"),
     "reset", "step", "winner", "output", "score", "state", "state_t", "status", "status_t",
-    *("vote", "votes"),
+    *("vote", "votes", "load"),
+    *("run", "decided", "encode", "encode_active", "active", "raw", "raw_t", "chance", "value"),
+    *("key", "scramble", "draw", "bound"),
     *("asr", "asr64", "divide", "join", "mask64", "mix", "mul64", "noise", "ones", "signed"),
-    *("wrap", "wrap64"), *("get_u1", "get_u2", "get_s2", "get_u4", "get_s4"),
-    *("put_1", "put_2", "put_4", "put_bit"),
+    *("wrap", "wrap64"), *lanes.FUNCTIONS, *("get_pair", "put_pair"),
+    *(f"tile_{more}u{bits}" for more in ("", "more_") for bits in (8, 16, 32)),
+    *(f"tile_{more}u{bits}_two" for more in ("", "more_") for bits in (8, 16, 32)),
+    *(
+        f"tile_{form.name}_{more}u{bits}"
+        for form in FORMS for more in ("", "more_") for bits in (8, 16, 32)
+    ),
+    *PAIRS, "half_t", "lowest",
+    *("flash", *(f"flash_{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32))),
 )  # fmt: skip
 """Names of functions and types that no node's function may take."""
 
@@ -35,6 +55,14 @@ class Parts:
         self.edges: dict[str, Edge] = {}
         self.kernels: list[Kernel] = []
         self.stages: list[Stage] = []
+        self.owners: dict[str, str] = {}
+
+    def make(self, nodes: Iterable[Node], each: Callable[[Node], None]) -> None:
+        """Make every node, and note whose the stages are."""
+        for node in nodes:
+            before = len(self.stages)
+            each(node)
+            self.owners.update((stage.name, node.name) for stage in self.stages[before:])
 
     def function(self, *parts: str) -> str:
         """A new name for a function."""
@@ -46,15 +74,33 @@ class Parts:
         """A new member of the state struct."""
         return self.keep_member(Member(self.places.new(name), kind, count, role, owner, note))
 
-    def packed(self, name: str, span: Interval, count: int, owner: str, note: str) -> Member:
+    def packed(
+        self, name: str, span: Interval, count: int, owner: str, note: str, places: int = 0
+    ) -> Member:
         """A new member for states of neurons; narrow ones share bytes where that saves some."""
-        lane = lane_for(span) if count > 1 else None
+        lane = lane_for(span, count)
         kind = holding(span) if lane is None else CType(8, signed=False)
         if lane is not None:
-            note += f", {lane.per_byte} a byte"
+            note += f", {lane.note}"
+        if places:
+            note += ", all channels of a place side by side"
         return self.keep_member(
-            Member(self.places.new(name), kind, count, "state", owner, note, lane)
+            Member(self.places.new(name), kind, count, "state", owner, note, lane, places)
         )
+
+    def pairs(
+        self, name: str, offset: int, count: int, owner: str, note: str, places: int = 0
+    ) -> Member:
+        """A new member for membranes of two neurons a word."""
+        note += f", plus {offset} and two a word"
+        return self.keep_member(
+            Member(self.places.new(name), WORD, count, "state", owner, note, Pairs(offset), places)
+        )
+
+    def constants(self, node: Node, values: tuple[int, ...]) -> Table:
+        """A table of words that code computes with."""
+        held = np.array(values, np.int64)
+        return self.tables.add(node, "lanes", "constants", WORD, held, "of two neurons at once")
 
     def keep_member(self, made: Member) -> Member:
         """Enter a member of the state struct."""
@@ -100,19 +146,20 @@ class Parts:
 
     def gather(
         self, name: str, title: str, edge: Edge, drives: tuple[Drive, ...],
-        starts: tuple[Start, ...] = (), bands: Bands | None = None,
+        starts: tuple[Start, ...] = (), bands: Bands | None = None, last: int = 0,
+        pairs: bool = False,
     ) -> Gather:  # fmt: skip
-        """A stage that fills an array from events."""
+        """A stage that fills an array from events; ``last``, ``pairs``: see `Gather`."""
         made = Gather(
             name=self.function(name), title=title, at=edge.at, type=edge.type,
             count=edge.words if edge.kind == "mask" else edge.size,
             reads_input=any(d.edge.callers for d in drives), starts=starts, drives=drives,
-            bands=bands,
+            bands=bands, last=last, pairs=pairs,
         )  # fmt: skip
         self.stages.append(made)
         return made
 
-    def banded(self, name: str, title: str, bands: Bands, gather: Gather, update: Update) -> None:
+    def banded(self, name: str, title: str, bands: Bands, gather: Gather, update: Stage) -> None:
         """A stage that calls two others for every band."""
         reads = gather.reads_input or update.reads_input
         self.stages.append(

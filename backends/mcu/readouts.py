@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from qspinn.fixed import QFormat
@@ -10,12 +12,31 @@ from qspinn.readout import FULL_VOTE
 
 from .connections import Tables
 from .layout import Member
-from .network import Edge, Start, Vote
+from .network import Edge, Start
 from .parts import WORD, Parts
 
 _WHOLE = QFormat(32, 0)
 NEVER = (1 << 32) - 1
 """The step of a spike that never came."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vote:
+    """How output elements vote for classes.
+
+    Attributes:
+        classes: How many there are.
+        labels: The class of each element; ``classes``: it speaks for none.
+        silent: Whether some element speaks for none.
+        gains: What a spike for each class is worth.
+        speakers: How many elements speak for each class.
+    """
+
+    classes: int
+    labels: Start
+    silent: bool
+    gains: Start
+    speakers: tuple[int, ...]
 
 
 def score(node: Output, edge: Edge, size: int, parts: Parts) -> Member | None:
@@ -54,4 +75,5 @@ def vote_of(node: Output, tables: Tables) -> Vote:
         tables.start(node, "labels", Param(spoken, _WHOLE), spoken.shape),
         bool((labels < 0).any()),
         tables.start(node, "gains", Param(FULL_VOTE // speakers, _WHOLE), (classes,)),
+        tuple(speakers.tolist()),
     )

@@ -12,7 +12,7 @@ from qspinn.fixed import IntArray
 from qspinn.interp import Trace
 from qspinn.ir import Array
 
-from .layout import WORD_BITS
+from .layout import WORD_BITS, words
 from .network import Network, Port
 
 CHUNK_BYTES = 1 << 25
@@ -35,6 +35,14 @@ def events(port: Port, data: Array) -> Iterator[Event]:
         else:
             (found,) = np.nonzero(row)
             yield Event(found, row[found])
+
+
+def mask(port: Port, event: Event) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """The events of a step as a bit for each input."""
+    bits = np.zeros(words(port.size), np.uint32)
+    ones = np.uint32(1) << (event.indices % WORD_BITS).astype(np.uint32)
+    np.bitwise_or.at(bits, event.indices // WORD_BITS, ones)
+    return bits
 
 
 def encode(port: Port, data: IntArray) -> bytes:

@@ -17,6 +17,7 @@ from qspinn.errors import BackendError, ToolchainError
 
 HINT_PIP = "pip install 'qspinn[mcu]'"
 HINT_APT = "make toolchains, or apt-get install gcc-arm-none-eabi qemu-system-arm"
+HINT_RISCV = "make toolchains, or apt-get install gcc-riscv64-unknown-elf qemu-system-misc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class Core:
         isa: The instruction set that decides code size.
         target: zig's.
         cpu: zig's.
-        gcc: Options of arm-none-eabi-gcc; empty where it does not apply.
-        unicorn: The name of unicorn's constant for its model; empty for RISC-V.
+        gcc: Options of GCC, `gcc_of` names it; empty where Debian's does not know the core.
+        unicorn: The name of unicorn's constant for its model; empty for RISC-V, and for cores
+            that unicorn does not know.
     """
 
     name: str
@@ -39,8 +41,14 @@ class Core:
     gcc: tuple[str, ...]
     unicorn: str
 
+    @property
+    def arm(self) -> bool:
+        """Whether it is a core of Arm."""
+        return self.target.startswith("thumb")
+
 
 _THUMB, _RISCV = "thumb-freestanding-eabi", "riscv32-freestanding-none"
+_HELIUM = "thumb-freestanding-eabihf"
 
 
 def _arm(name: str, isa: str, model: str) -> Core:
@@ -56,10 +64,20 @@ CORES = {
         _arm("cortex-m4", "armv7em", "UC_CPU_ARM_CORTEX_M4"),
         _arm("cortex-m7", "armv7em", "UC_CPU_ARM_CORTEX_M7"),
         _arm("cortex-m33", "armv8m", "UC_CPU_ARM_CORTEX_M33"),
-        Core("rv32imc", "rv32imc", _RISCV, "generic_rv32+m+c", (), ""),
+        # Helium: GCC has it with floats in registers only, zig where it is asked for by name.
+        Core(
+            "cortex-m55", "armv81m", _HELIUM, "cortex_m55+mve_fp",
+            ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"), "",
+        ),
+        Core("cortex-m85", "armv81m", _HELIUM, "cortex_m85+mve_fp", (), ""),
+        Core(
+            "rv32imc", "rv32imc", _RISCV, "generic_rv32+m+c",
+            ("-march=rv32imc", "-mabi=ilp32"), "",
+        ),
     )
-}
+}  # fmt: skip
 
+COMPILERS = ("clang", "gcc")
 FREESTANDING = ("-O2", "-std=c99", "-ffreestanding", "-fno-builtin", "-fno-unwind-tables")
 
 
@@ -73,6 +91,39 @@ def zig(core: Core) -> list[str]:
         raise ToolchainError("ziglang is not installed", hint=HINT_PIP)
     command = [sys.executable, "-m", "ziglang", "cc", "-target", core.target]
     return [*command, f"-mcpu={core.cpu}", *FREESTANDING]
+
+
+def gcc(core: Core) -> list[str]:
+    """The command that compiles for a core with the GCC of Debian, or of $PATH.
+
+    Raises:
+        ToolchainError: It is not installed.
+        BackendError: It does not know the core.
+    """
+    if not core.gcc:
+        raise BackendError(f"no GCC is known for {core.name}", hint="compile with clang")
+    return [gcc_of(core), *core.gcc, *FREESTANDING]
+
+
+def compiler(core: Core, name: str) -> list[str]:
+    """The command that compiles for a core: ``clang`` (zig's) or ``gcc``.
+
+    Raises:
+        ToolchainError: It is not installed.
+        BackendError: There is no such compiler, or it does not know the core.
+    """
+    if name not in COMPILERS:
+        raise BackendError(f"no compiler {name!r}", hint=f"one of {', '.join(COMPILERS)}")
+    return zig(core) if name == "clang" else gcc(core)
+
+
+def gcc_of(core: Core) -> str:
+    """Where the GCC for a core is.
+
+    Raises:
+        ToolchainError: It is not installed.
+    """
+    return arm_gcc() if core.arm else _on_path("riscv64-unknown-elf-gcc", HINT_RISCV)
 
 
 def host() -> list[str]:
@@ -115,19 +166,19 @@ def arm_gcc() -> str:
     return _on_path("arm-none-eabi-gcc")
 
 
-def qemu() -> str:
-    """Where qemu-system-arm is.
+def qemu(core: Core) -> str:
+    """Where the emulator of a core's boards is.
 
     Raises:
         ToolchainError: It is not installed.
     """
-    return _on_path("qemu-system-arm")
+    return _on_path("qemu-system-arm") if core.arm else _on_path("qemu-system-riscv32", HINT_RISCV)
 
 
-def _on_path(name: str) -> str:
+def _on_path(name: str, hint: str = HINT_APT) -> str:
     if found := shutil.which(name):
         return found
-    raise ToolchainError(f"{name} is not installed", hint=HINT_APT)
+    raise ToolchainError(f"{name} is not installed", hint=hint)
 
 
 def compile_(command: Sequence[str], folder: Path) -> None:
@@ -154,6 +205,12 @@ def tools() -> tuple[Tool, ...]:
         Tool("sanitizers", "sanitize", checked, "apt-get install gcc"),
         Tool("ziglang", cores, zig_found, HINT_PIP),
         Tool("unicorn, pyelftools", cores, emulator, HINT_PIP),
-        Tool("arm-none-eabi-gcc", "qemu-*", shutil.which("arm-none-eabi-gcc") or "", HINT_APT),
-        Tool("qemu-system-arm", "qemu-*", shutil.which("qemu-system-arm") or "", HINT_APT),
+        _command("arm-none-eabi-gcc", "qemu-cortex-*", HINT_APT),
+        _command("qemu-system-arm", "qemu-cortex-*", HINT_APT),
+        _command("riscv64-unknown-elf-gcc", "qemu-rv32imc", HINT_RISCV),
+        _command("qemu-system-riscv32", "qemu-rv32imc", HINT_RISCV),
     )
+
+
+def _command(name: str, needed_for: str, hint: str) -> Tool:
+    return Tool(name, needed_for, shutil.which(name) or "", hint)

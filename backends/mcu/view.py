@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from qspinn.fixed import Interval
-from qspinn.ir import CONNECTIONS, Flatten, Graph, Lateral, Linear, Neuron, Node, SumPool2d
+from qspinn.ir import (
+    CONNECTIONS,
+    Delay,
+    Flatten,
+    Graph,
+    Input,
+    Lateral,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Node,
+    SumPool2d,
+)
 from qspinn.printer import fits_int32
 from qspinn.signals import Signal, infer, signals, summed
 
 from .connections import weight_of
 from .layout import CType, holding
+from .network import Edge
+from .origins import Source
 
 ZERO = Interval(0, 0)
 
 
 class View:
-    """A graph and its signals, asked about what emission needs to know."""
+    """A graph and its signals, asked about what emission needs to know.
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    Attributes:
+        form: How input is passed, as `Port` has it.
+        held: Connections whose sums are kept from one step to the next.
+    """
+
+    def __init__(self, graph: Graph, form: str = "", held: frozenset[str] = frozenset()) -> None:
+        self.graph, self.form, self.held = graph, form, held
         self.signals = signals(graph)
 
     def source(self, name: str) -> Node:
@@ -42,6 +61,8 @@ class View:
 
     def is_lazy(self, node: Node) -> bool:
         """Whether its values are never kept: events go straight on to what reads them."""
+        if node.name in self.held:
+            return False
         if isinstance(node, CONNECTIONS):
             return all(isinstance(user, Neuron) for user in self.users(node.name))
         if isinstance(node, SumPool2d):
@@ -71,6 +92,27 @@ class View:
         users = list(self.users(node.name))
         read = [user.weight.values.any(0) for user in users if isinstance(user, Linear)]
         return int((~np.any(read, axis=0)).sum()) if users and len(read) == len(users) else 0
+
+    def sources(self, edges: Mapping[str, Edge], read: Edge) -> dict[str, Source]:
+        """Whose events each array holds, by its C.
+
+        Args:
+            edges: Where the values of each node are found.
+            read: Where the values that leave the network are found.
+        """
+        found = {edge.at: self._source(name) for name, edge in edges.items()}
+        found.setdefault(read.at, self._source(self.graph.output.inputs[0]))
+        return found
+
+    def _source(self, name: str) -> Source:
+        node = self.source(name)
+        if isinstance(node, Delay):
+            inner = self._source(node.inputs[0])
+            return replace(inner, delay=inner.delay + node.steps)
+        if isinstance(node, SumPool2d | MaxPool2d):
+            inner = self._source(node.inputs[0])
+            return replace(inner, window=inner.window * node.kernel[0] * node.kernel[1])
+        return Source(node.name if isinstance(node, Input | Neuron) else "")
 
     def current(self, node: Neuron) -> Signal:
         """The input current of a layer."""

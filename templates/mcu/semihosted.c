@@ -1,4 +1,12 @@
 /* Files of the machine that runs the emulator, through Arm's semihosting calls. */
+#if defined(__riscv)
+long host_call(long operation, const void *block);
+
+static int host(int operation, const void *block)
+{
+    return (int)host_call(operation, block);
+}
+#else
 static int host(int operation, const void *block)
 {
     register int r0 __asm__("r0") = operation;
@@ -6,6 +14,7 @@ static int host(int operation, const void *block)
     __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
     return r0;
 }
+#endif
 
 static uint32_t input, output;
 

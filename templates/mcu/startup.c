@@ -25,6 +25,11 @@ static __attribute__((noreturn)) void start(void)
 {
     volatile uint32_t *to = &data_start;
     const uint32_t *from = &data_load;
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    /* Before any loop, for it may be vectorised: access to the coprocessors of floats and vectors. */
+    *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;
+    __asm__ volatile("dsb\n isb" ::: "memory");
+#endif
     while (to < &data_end) {
         *to++ = *from++;
     }

@@ -1,0 +1,73 @@
+"""Instructions and time of an inference: what `costparts` counts, times what `costtable` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qspinn.cost import Activity, Cost, CostLine
+from qspinn.memory import Device
+
+from . import costtiles  # noqa: F401  # registers what tiles run
+from .costparts import inference
+from .costtable import COST, CYCLES
+from .network import Network
+from .running import Counts
+from .toolchain import CORES
+
+TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+"""The cores whose instructions a header tells."""
+
+_NEAREST = {"armv81m": "armv8m"}
+"""Whose instructions stand in for those of a set that was not measured."""
+
+_ISSUES = {"cortex-m7": 0.8, "cortex-m55": 0.9, "cortex-m85": 0.7, "rv32imc": 1.3}
+"""Cycles per instruction where `cycles` has no model: a guess, as makers' cores differ."""
+
+
+def isa_of(core: str) -> str:
+    """The instruction set, as `costtable` names it, of a core; empty: it has none.
+
+    GCC's code is counted where it was measured: it is what most people's builds are made of.
+    """
+    known = CORES.get(core)
+    isa = _NEAREST.get(known.isa, known.isa) if known is not None else ""
+    return next((name for name in (f"{isa} gcc", f"{isa} clang") if name in COST), "")
+
+
+UNSEEN = 1.0
+"""Instructions of a part that no network had that was measured."""
+
+
+def instructions(parts: Counts, table: Mapping[str, float]) -> float:
+    """What parts take."""
+    return sum(count * table.get(part, UNSEEN) for part, count in parts.items())
+
+
+def cost(network: Network, device: Device, activity: Activity) -> Cost | None:
+    """What an inference takes on a device, by a model; None: its core was not measured."""
+    isa = isa_of(device.core)
+    if not isa:
+        return None
+    taken: dict[str, float] = {}
+    for run in inference(network, activity):
+        owner = run.owner.removeprefix(f"{network.prefix}_")
+        taken[owner] = taken.get(owner, 0.0) + instructions(run.parts, COST[isa])
+    lines = tuple(CostLine(owner, count) for owner, count in taken.items())
+    cycles = _ISSUES.get(device.core, CYCLES.get(isa, 1.0))
+    return Cost(device.core, isa.partition(" ")[2], lines, activity, cycles, device.hertz)
+
+
+def typical(network: Network, activity: Activity) -> dict[str, int]:
+    """Instructions of an inference by core, to three digits: no model knows more."""
+    runs = list(inference(network, activity))
+    found = {}
+    for core in TYPICAL:
+        if isa := isa_of(core):
+            total = sum(instructions(run.parts, COST[isa]) for run in runs)
+            found[core] = rounded(total)
+    return found
+
+
+def rounded(value: float) -> int:
+    """To three digits."""
+    return int(float(f"{value:.3g}"))

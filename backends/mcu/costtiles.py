@@ -1,0 +1,183 @@
+"""What a layer in tiles runs, in counts of parts: its lists, its sums, its neurons."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+from .costparts import Busy, Runs, events_parts, one_way, stage_runs
+from .network import Update
+from .packedimage import PackedImage
+from .packedlif import PackedLif
+from .running import Counts
+from .tileforms import WHOLE, TileForm
+from .tileparts import form_of
+from .tilestage import Tile, TileDrive
+
+_WORD = 32
+
+
+@stage_runs.register
+def _(stage: Tile, busy: Busy) -> Runs:
+    prefix = busy.network.prefix
+    found: dict[str, Counts] = {}
+
+    def add(name: str, parts: Counts) -> None:
+        found[name] = found.get(name, Counts()) + parts
+
+    add(stage.name, _stage(stage, busy))
+    for nth, drive in enumerate(stage.drives):
+        events = busy.rate(drive.edge) * drive.edge.size
+        rows = events * busy.stored(drive.edge, drive.kept)
+        again, chunks = _again(drive, rows)
+        late = again * (chunks - 1) / chunks
+        for more, calls, share in (
+            (nth > 0, 1.0, 1.0 - late),
+            (True, again * (chunks - 1), late),
+        ):
+            adder = f"{prefix}_{drive.adder(more).name}"
+            if calls:
+                sums = adder_runs(drive.rows.form, rows * share / calls, more)
+                add(adder, sums.times(calls * stage.tiles))
+        if drive.made is not None:
+            listed = _list(drive, busy)
+            add(drive.fill, listed.times(1.0 + again * stage.tiles))
+            add(drive.fill, Counts.of([("list part", again * stage.tiles * (chunks - 1))]))
+    if (packed := stage.packed) is not None:
+        fired, lone = _fired(stage.update, busy), stage.update.size % 2
+        exactly = lone + (0.0 if packed.spikes else 2 * fired)
+        add(stage.exact, _exactly(stage.update, exactly))
+        if packed.spikes:
+            add(stage.spike, _spikes(packed, fired))
+    return found
+
+
+@stage_runs.register
+def _(stage: PackedImage, busy: Busy) -> Runs:
+    update, packed = stage.update, stage.packed
+    fired = _fired(update, busy)
+    words = Counts.of(
+        [("pairs", busy.calls(stage)), ("pair", update.size // 2), ("mask word", update.words)]
+    )
+    found = {stage.name: words + _words(packed, update.size // 2, fired)}
+    exactly = _exactly(update, 0.0 if packed.spikes else 2 * fired)
+    found[stage.exact] = exactly + Counts.of([("exact by place", 0 if packed.spikes else fired)])
+    if packed.spikes:
+        found[stage.spike] = _spikes(packed, fired) + Counts.of([("spike by place", fired)])
+    return found
+
+
+def adder_runs(form: TileForm, rows: float, more: bool) -> Counts:
+    """What a call of the function that adds rows takes."""
+    of = form_of(form) + (" s" if form.field == 8 and form.shift and form != WHOLE else "")
+    parts: list[tuple[str, float]] = [
+        (f"tile{of} more" if more else f"tile{of}", 1),
+        (f"tile row{of}", rows),
+    ]
+    if form.field == 8 and form.together > 1:
+        parts.append((f"tile rest{of}", (form.together - 1) / 2))
+    elif form.field == 4:
+        parts.append((f"tile block{of}", _blocks(rows, form.block)))
+    elif form.field < 4:
+        parts.append((f"tile part{of}", _blocks(rows, form.block)))
+        parts.append((f"tile block{of}", _blocks(rows, form.blocks)))
+    return Counts.of(parts)
+
+
+def _blocks(rows: float, most: int) -> float:
+    """About how many blocks of so many rows there are, the last of which is not full."""
+    return min(rows, rows / most + (most - 1) / (2 * most))
+
+
+def _spikes(packed: PackedLif, fired: float) -> Counts:
+    """What words take in which neurons do no more than spike, beside the call."""
+    return Counts.of(
+        [
+            ("spike narrow", fired * (packed.narrow > 0)), ("spike low", fired * (packed.low > 0)),
+            ("spike fresh", fired * (packed.fresh > 0)), ("spike gap", fired * packed.compares),
+            ("spike threshold", fired * (packed.thresholds is not None)),
+        ]
+    )  # fmt: skip
+
+
+def _exactly(update: Update, neurons: float) -> Counts:
+    """What the exact update of so many neurons takes."""
+    return one_way(update, neurons) + Counts.of([("exact", neurons)])
+
+
+def _again(drive: TileDrive, rows: float) -> tuple[float, float]:
+    """The chance that a list has no room for all rows, and in how many parts they then come."""
+    if not drive.parts or drive.made is None:
+        return 0.0, 1.0
+    room = drive.made.count if drive.edge.kind == "list" else drive.made.count - _WORD
+    spread = max(rows * (1.0 - rows / drive.edge.size), 0.0) ** 0.5
+    over = 1.0 - NormalDist(rows, spread).cdf(room + 0.5) if spread else float(rows > room)
+    return over, max(rows / room, 2.0)
+
+
+def _list(drive: TileDrive, busy: Busy) -> Counts:
+    """What it takes to list the rows of all events once."""
+    rate = busy.rate(drive.edge)
+    events = rate * drive.edge.size
+    found = Counts.of([("row list", 1), ("row list part", drive.parts), ("listed", events)])
+    if drive.edge.kind == "list":
+        found += Counts.of([("caller's event", events)])
+    else:
+        scanned = events_parts(drive.edge, rate, valued=False).items()
+        found += Counts.of((f"listed {part}", count) for part, count in scanned)
+    if drive.kept is not None:
+        share = busy.stored(drive.edge, drive.kept)
+        ranks = drive.kept.ranks is not None
+        found += Counts.of([("listed check", events), ("listed kept", events * share),
+                            ("listed rank", events * share * ranks)])  # fmt: skip
+    return found
+
+
+def _stage(stage: Tile, busy: Busy) -> Counts:
+    """What the stage runs itself."""
+    update, drives = stage.update, len(stage.drives)
+    lists = sum(drive.made is not None for drive in stage.drives)
+    parts = sum(drive.parts for drive in stage.drives)
+    found = Counts.of(
+        [
+            ("tiles", 1), ("tiles list", lists), ("tile turn", stage.tiles),
+            ("tile add", stage.tiles * drives), ("tile part", stage.tiles * parts),
+        ]
+    )  # fmt: skip
+    if stage.packed is not None:
+        return found + _pairs(stage, stage.packed, _fired(update, busy))
+    found += one_way(update, update.size) + Counts.of([("tile neuron", update.size)])
+    if update.mask:
+        spikes = update.size * busy.sent(update.mask)
+        found += Counts.of([("tile spike bit", update.size), ("spike", spikes)])
+    return found
+
+
+def _fired(update: Update, busy: Busy) -> float:
+    """Words of two neurons of which one fires."""
+    rate = busy.sent(update.mask)
+    return float(update.size // 2 * (1.0 - (1.0 - rate) ** 2))
+
+
+def _pairs(stage: Tile, packed: PackedLif, fired: float) -> Counts:
+    """What updates two neurons at a time run."""
+    return _words(packed, stage.pairs, fired) + Counts.of(
+        [
+            ("pairs", 1), ("pair", stage.pairs), ("pair rest", stage.rest),
+            ("mask word", stage.update.words), ("lone neuron", stage.update.size % 2),
+        ]
+    )  # fmt: skip
+
+
+def _words(packed: PackedLif, pairs: int, fired: float) -> Counts:
+    """What so many words take beside the loop, of which some are done by another function."""
+    return Counts.of(
+        [
+            ("pair fired", fired), ("pair factor", packed.decay.factor > 0 and pairs),
+            ("pair leak", packed.decay.shift > 0 and not packed.decay.factor and pairs),
+            ("pair gain", packed.gain > 0 and pairs), ("pair gap", packed.compares and pairs),
+            ("pair bias", len(packed.biases) * pairs), ("pair low", packed.low > 0 and pairs),
+            ("pair threshold", packed.thresholds is not None and pairs),
+            ("pair narrow", packed.narrow > 0 and pairs),
+            ("pair move", bool(packed.move) and pairs),
+        ]
+    )  # fmt: skip

@@ -1,0 +1,302 @@
+"""The cost model against what emulated cores execute, and where its figures appear."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from qspinn.backends.mcu import BACKEND, costmodel, toolchain
+from qspinn.backends.mcu.build import build
+from qspinn.backends.mcu.costparts import inference
+from qspinn.backends.mcu.costtable import COST
+from qspinn.backends.mcu.counting import count
+from qspinn.backends.mcu.running import Counts
+from qspinn.backends.mcu.scan import scan
+
+from mcu_builds import convolutional, deaf, emitted, events, files_of, mlp, recurrent
+from mcu_nets import votes
+from networks import random_network
+from qspinn.activity import observed
+from qspinn.cli import main
+from qspinn.cost import ASSUMED_RATE, Activity
+from qspinn.errors import PlanError
+from qspinn.explore.files import read
+from qspinn.ir import Conv2d, Graph
+from qspinn.plan import parse
+from test_mcu_footprint import cuba
+from tree import ROOT
+
+DIGITS = ROOT / "examples" / "digits" / "digits.nir"
+DATA = ROOT / "examples" / "digits" / "digits.npz"
+CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+
+USUAL: Mapping[str, Callable[[], Graph]] = {
+    "mlp": lambda: mlp("mlp", (64, 32, 10)),
+    "large": lambda: mlp("large", (784, 128, 10)),
+    "packed": lambda: mlp("packed", (64, 40, 10), bits=4),
+    "deaf": lambda: deaf("deaf"),
+    "cuba": cuba,
+    "recurrent": recurrent,
+    "conv": convolutional,
+    "wide conv": lambda: convolutional("wide", 16, 16),
+    "votes": votes,
+}
+"""None of them is among those that the table was fitted to."""
+
+
+def error(graph: Graph, core: str, compiler: str, table: Mapping[str, float]) -> float:
+    """By how much the model misses the instructions of a sample."""
+    network = build(graph)
+    data = events(graph, batch=1, steps=6 if graph.of_type(Conv2d) else 24)
+    seen = count(files_of(graph), network, data, toolchain.CORES[core], compiler)
+    real = int(seen.steps.sum() + seen.resets.sum() + seen.winners.sum()) / len(data)
+    runs = inference(network, observed(graph, data, engine="numpy"))
+    return sum(costmodel.instructions(run.parts, table) for run in runs) / real - 1
+
+
+@pytest.mark.needs("unicorn", "arm-gcc")
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_networks(name: str) -> None:
+    """Within 6 % of the instructions that a Cortex-M4 executes."""
+    assert abs(error(USUAL[name](), "cortex-m4", "gcc", COST["armv7em gcc"])) < 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.needs("unicorn", "arm-gcc", "riscv-gcc")
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", ["mlp", "large", "packed", "cuba", "recurrent"])
+def test_dense_networks_on_every_core(name: str, core: str) -> None:
+    table = COST[f"{toolchain.CORES[core].isa} gcc"]
+    assert abs(error(USUAL[name](), core, "gcc", table)) < 0.05
+
+
+@pytest.mark.needs("unicorn", "arm-gcc")
+def test_a_wrong_table_is_seen() -> None:
+    wrong = {**COST["armv7em gcc"], "tile row": 1.3 * COST["armv7em gcc"]["tile row"]}
+    assert abs(error(USUAL["large"](), "cortex-m4", "gcc", wrong)) > 0.05
+
+
+def test_every_stage_has_costs() -> None:
+    """What random networks run has a price wherever it was measured."""
+    table = COST["armv7em gcc"]
+    for seed in range(900, 930):
+        for run in inference(build(random_network(seed)[0]), Activity(4)):
+            assert all(n >= 0 for n in run.parts.values())
+    priced = {p for run in inference(build(USUAL["large"]()), Activity(4)) for p in run.parts}
+    assert priced <= table.keys()
+
+
+# --- how much happens ---
+
+
+@pytest.mark.parametrize("bits", [1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.6, 1.0])
+def test_the_expected_scan_is_that_of_all_words(bits: int, rate: float) -> None:
+    busy = turns = skips = 0.0
+    for word in itertools.product((0, 1), repeat=bits):
+        chance = math.prod(rate if bit else 1 - rate for bit in word)
+        left = sum(bit << i for i, bit in enumerate(word))
+        busy += chance * (left != 0)
+        while left:
+            while left & 15 == 0:
+                left >>= 4
+                skips += chance
+            left >>= 1
+            turns += chance
+    found = scan(bits, rate)
+    for one, other in ((found.busy, busy), (found.turns, turns), (found.skips, skips)):
+        assert math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    assert (found.words, found.spikes) == (1, bits * rate)
+
+
+def test_words_are_scanned_one_by_one() -> None:
+    one, all_of_them = scan(32, 0.2), scan(100, 0.2)
+    assert all_of_them.turns == 3 * one.turns + scan(4, 0.2).turns
+
+
+def test_more_events_cost_more() -> None:
+    for make in USUAL.values():
+        network = build(make())
+        nodes = {source.node for source in network.sources.values()} - {""}
+        totals = [
+            sum(costmodel.instructions(run.parts, COST["armv7em gcc"]) for run in runs)
+            for rate in (0.02, 0.2)
+            for runs in [inference(network, Activity(10, dict.fromkeys(nodes, rate)))]
+        ]
+        assert 0 < totals[0] < totals[1]
+
+
+def test_counts_add_up() -> None:
+    one = Counts.of([("a", 2), ("b", 0), ("a", 1)])
+    assert one == {"a": 3}
+    assert one + Counts.of([("b", 2)]) == {"a": 3, "b": 2}
+    assert one.times(2) == {"a": 6}
+
+
+# --- what is assumed ---
+
+
+def test_an_activity_is_part_of_a_plan() -> None:
+    busy = Activity(25, {"x": 0.123456, "lif1": 0.05}, {"x": 0.75})
+    options = busy.options()
+    assert options == {
+        "rate.x": "0.123", "rate.lif1": "0.05", "heard.x": "0.75", "typical_steps": "25",
+    }  # fmt: skip
+    lines = "".join(f"option {k} = {v}\n" for k, v in options.items())
+    plan = parse(f"# qspinn plan 1\n{lines}")
+    assert parse(plan.text()).options == options
+    assert Activity.of(plan.options) == Activity(25, {"x": 0.123, "lif1": 0.05}, {"x": 0.75})
+
+
+def test_nothing_known_is_a_rate_that_is_told() -> None:
+    assert Activity.of({}).rate("lif1") == ASSUMED_RATE == 0.05
+    assert Activity.of({"steps": "30"}).steps == 30
+    assert Activity.of({"steps": "0", "typical_steps": "7"}).steps == 7
+    for options in ({"rate.x": "much"}, {"rate.x": "1.5"}, {"typical_steps": "some"}):
+        with pytest.raises(PlanError):
+            Activity.of(options)
+
+
+def test_observed_activity() -> None:
+    graph = deaf("deaf")
+    data = events(graph, batch=3, steps=12)
+    seen = observed(graph, data)
+    assert seen == observed(graph, data, engine="numpy")
+    assert seen.steps == 12
+    assert seen.rates["x"] == (data != 0).mean()
+    used = graph["fc1"].params()["weight"].values.any(0)
+    assert seen.heard["x"] == pytest.approx((data[..., used] != 0).sum() / (data != 0).sum())
+    assert 0 < seen.rates["lif1"] < 1
+
+
+# --- where it is told ---
+
+
+def test_a_header_tells_what_an_inference_takes() -> None:
+    graph = mlp("mlp", (64, 32, 10))
+    assumed = emitted(graph, steps="20").files["mlp.h"].decode()
+    assert re.search(r"by a model, at -O2: 20 steps with 5% of all inputs", assumed)
+    busy = {"steps": "20", "rate.x": "0.3", "rate.lif1": "0.2", "rate.lif2": "0.1"}
+    told = emitted(graph, **busy).files["mlp.h"].decode()
+    assert "30 % of x, 20 % of lif1, 10 % of lif2" in told.replace("\n *  ", " ")
+    for core in ("M0PLUS", "M3", "M4", "M33", "RV32IMC"):
+        few, many = (
+            int(m[1]) for text in (assumed, told)
+            if (m := re.search(rf"#define MLP_INSN_TYP_{core} +(\d+)u", text))
+        )  # fmt: skip
+        assert 10_000 < few < many < 1_000_000
+    assert len(told.splitlines()) <= 150
+
+
+def test_cores_that_nobody_measured_have_no_cost() -> None:
+    graph = mlp()
+    for name, known in (("atmega328p", False), ("ch32v003", False), ("stm32h743xi", True)):
+        device = BACKEND.devices[name]
+        assert BACKEND.models(device) == known
+        found = BACKEND.cost(graph, device, Activity(10))
+        assert (found is not None) == known
+    assert found is not None
+    assert found.core == "cortex-m7"
+    assert found.milliseconds is not None
+    assert found.milliseconds == 1e3 * found.instructions * found.cycles / 480e6
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in args])
+        streams = capsys.readouterr()
+        code = caught.value.code
+        return code if isinstance(code, int) else 0, streams.out, " ".join(streams.err.split())
+
+    return run
+
+
+def test_compile_tells_it(tmp_path: Path, qspinn: Run) -> None:
+    words = ("compile", DIGITS, "--target", "mcu", "--device", "stm32f411xe", "--json")
+    code, out, err = qspinn(*words, "--data", DATA, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert "Instructions of an inference on cortex-m4, as gcc compiles it (model)" in err
+    told = json.loads(out)["cost"]
+    assert told["core"] == "cortex-m4"
+    assert 0.01 < told["rates"]["input"] < 0.6
+    assert told["milliseconds"] > 0
+    assert sum(told["lines"].values()) == pytest.approx(told["instructions"], abs=20)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["cost"] == told
+    plan = (tmp_path / "out" / "plan.txt").read_text()
+    assert "option rate.input = " in plan
+    header = (tmp_path / "out" / "digits.h").read_text()
+    typical = re.search(r"DIGITS_INSN_TYP_M4 +(\d+)u", header)
+    assert typical
+    assert int(typical[1]) == pytest.approx(told["instructions"], rel=0.01)
+    assert "(measured)" in header
+    # The same plan without data tells the same.
+    again = qspinn(*words, "--plan", tmp_path / "out" / "plan.txt", "-o", tmp_path / "again")
+    assert json.loads(again[1])["cost"]["instructions"] == told["instructions"]
+    assert (tmp_path / "again" / "digits.h").read_text() == header
+
+
+def test_compile_refuses_what_takes_too_long(tmp_path: Path, qspinn: Run) -> None:
+    words = ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "out")
+    code, _, err = qspinn(*words, "--max-instructions", "1000")
+    assert code == 1
+    assert re.search(r"digits: an inference takes [\d,]+ instructions .* the limit is 1,000", err)
+    code, _, err = qspinn(*words, "--max-instructions", "1000", "--device", "atmega2560")
+    assert code == 2
+    assert "no model of the instructions of avr6" in err
+
+
+SMALL = (
+    "--target", "mcu", "--data", DATA, "--max-drop", "3%", "--try", "weight=8,4",
+    "--try", "membrane=16,8", "--try", "weight:rounding=nearest_even", "--try", "scale=",
+    "--try", "decay=", "--try", "threshold=", "--try", "bias=", "--try", "input=all",
+    "--try", "steps=24,14,7",
+)  # fmt: skip
+
+
+def test_the_explorer_keeps_to_a_limit(
+    tmp_path: Path, qspinn: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QSPINN_CACHE", str(tmp_path / "cache"))
+    words = ("explore", DIGITS, *SMALL, "--objective", "accuracy", "--objective", "instructions")
+    code, _, err = qspinn(*words, "-o", tmp_path / "free")
+    assert code == 0, err
+    free = read(tmp_path / "free")
+    measured = [e for e in free.entries if e.complete]
+    assert all(e.instructions for e in measured)
+    assert len({e.instructions for e in measured}) > 6
+    front = sorted((e.instructions or 0.0, e.accuracy.value) for e in free.front if e.accuracy)
+    assert front == sorted(front, key=lambda pair: pair[1]), "the more accurate take more"
+    assert free.winner is not None
+    limit = sorted(e.instructions or 0.0 for e in measured)[len(measured) // 3]
+    again = ("explore", DIGITS, *SMALL, "--max-instructions", limit, "-o", tmp_path / "kept")
+    code, _, err = qspinn(*again)
+    kept = read(tmp_path / "kept")
+    if code:
+        assert "the obstacle: instructions" in err
+    else:
+        assert kept.winner is not None
+        assert 0 < (kept.winner.instructions or 0) <= limit
+        assert f"instructions of {limit:,.0f}" in err
+    assert kept.limits.instructions == limit
+    code, _, err = qspinn(*again[:-2], "-o", tmp_path / "none", "--max-instructions", "5")
+    assert code == 1
+    assert "the obstacle: instructions" in err
+
+
+def test_no_limit_where_nobody_counts(tmp_path: Path, qspinn: Run) -> None:
+    words = ("explore", DIGITS, "--target", "loihi", "--data", DATA, "-o", tmp_path / "out")
+    for option in (("--max-instructions", "5"), ("--objective", "instructions")):
+        code, _, err = qspinn(*words, *option)
+        assert code == 2
+        assert "no model of the instructions" in err
