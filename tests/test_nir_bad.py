@@ -105,9 +105,9 @@ def test_a_heap_that_would_be_walked_for_ever(good: Path) -> None:
 
 
 def test_other_hdf5(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.net", "w") as file:
+    with h5py.File(tmp_path / "a.nir", "w") as file:
         file["layer/0/type"] = "dense"
-    assert "lava-dl" in says(tmp_path / "a.net", "holds no NIR graph").hint
+    assert "lava-dl" in says(tmp_path / "a.nir", "holds no NIR graph").hint
 
 
 def test_single_node(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from .tileforms import form_for
 _CODE = 64
 """About what code for rows of few weights takes, in bytes, beside that of other rows."""
 
-_SHARE = 0.6
-_LEAST = 512
+_SHARE = 0.5
+_LEAST = 2048
 
 
 def worth_tiles(values: Array) -> bool:
     """Whether rows ``values`` of a dense layer are stored in tiles, which are added the fastest.
 
-    They are, unless another form takes less than 60 % of their bytes, and 512 less.
+    They are, unless another form takes less than half of their bytes, and 2 KiB less.
     """
     form = form_for(values)
     if form is None:

@@ -33,7 +33,7 @@ CAPABILITIES = Capabilities(
         "stay are loaded once for all steps, which keeps the first layer's sums in RAM",
         "dense layers that read spikes lie in tiles, from 9 outputs and 512 weights on: of 16 "
         "outputs with weights of 5 to 8 bits in a byte each, or of 32 with 1, 2 or 4 bits each; "
-        "the last is padded; unless another form takes less than 60 % of that, and 512 B less",
+        "the last is padded; unless another form takes less than half of that, and 2 KiB less",
         "membranes of 9 to 16 bits that are updated two at a time take 16 bits each",
         "rows of weights that are all 0, as of dropped inputs, are left out where that saves bytes",
         "a parameter that is equal for all neurons, or all of a channel, is stored once; a few "
