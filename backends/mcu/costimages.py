@@ -15,7 +15,7 @@ from .layout import WORD_BITS
 from .network import Drive
 from .running import Counts
 from .scatter import ScatterKernel
-from .windows import Image, Reach, Window
+from .windows import Image, Window
 
 Rows = Mapping[tuple[int, int], float]
 """Events by the first row of a call's band, and by their own row."""
@@ -60,7 +60,8 @@ def _seen(kernel: Kernel, image: Image, first: int) -> range:
     """The rows that a call sees."""
     if not kernel.band:
         return range(image.y.size)
-    reach: Reach = kernel.reach
+    reach = kernel.reach
+    assert reach is not None, "images take events by their place"
     top = max(first * reach.step - reach.before, 0)
     return range(top, max(min(first * reach.step + reach.after, image.y.size), top))
 

@@ -57,12 +57,12 @@ class Kernel:
     @property
     def by_place(self) -> bool:
         """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
-        return False
+        return self.reach is not None
 
     @property
-    def reach(self) -> Reach:
-        """The rows that a band sees; for kernels that an event is given to by its place."""
-        raise NotImplementedError(self.template)
+    def reach(self) -> Reach | None:
+        """The rows that a band sees, where an event is given by its place; else None."""
+        return None
 
     @property
     def summed(self) -> bool:
@@ -176,11 +176,6 @@ class ConvKernel(RowKernel):
     last: bool = False
 
     @property
-    def by_place(self) -> bool:
-        """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
-        return True
-
-    @property
     def reach(self) -> Reach:
         """The rows that a band sees."""
         return reach_of(self.image.y, self.band)
@@ -219,9 +214,10 @@ class PoolKernel(Kernel):
         return True
 
     @property
-    def reach(self) -> Reach:
-        """The rows that a band sees."""
-        return self.next.reach.through(self.image.y)
+    def reach(self) -> Reach | None:
+        """The rows that a band sees, where ``next`` has bands."""
+        reach = self.next.reach
+        return None if reach is None else reach.through(self.image.y)
 
     @property
     def forward(self) -> str:

@@ -132,11 +132,6 @@ class ScatterKernel(RowKernel):
         return not self.pairs
 
     @property
-    def by_place(self) -> bool:
-        """Whether an event is given as ``channel``, ``row`` and ``column``, not as ``i``."""
-        return True
-
-    @property
     def reach(self) -> Reach:
         """The rows that a band sees."""
         return reach_of(self.image.y, self.band)
