@@ -3,7 +3,8 @@
     python benchmarks/mcu_avr_code_size.py [--networks N] [--write]
 
 As mcu_code_size.py for the other cores; the stack is what simavr sees of a whole program, less what
-the program takes itself. ``--write`` replaces backends/mcu/avrtable.py. Takes a few minutes.
+the program takes itself. ``--write`` replaces the column avr5 in code.csv and stack.csv of
+backends/mcu. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
 
-from mcu_code_size import Seen, corpus, errors, fit, stack_table  # isort: skip
+from mcu_code_size import Seen, corpus, errors, fit, save, stack_table  # isort: skip
 
 from mcu_networks import options_of
 from qspinn.backends.mcu import BACKEND, codesize, toolchain
 from qspinn.backends.mcu.avr import PARTS, AvrPart, avr_gcc
-from qspinn.backends.mcu.avrtable import PROGRAM_STACK
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.builds import Built, Files
-from qspinn.backends.mcu.simavr import measure
+from qspinn.backends.mcu.simavr import PROGRAM_STACK, measure
 
 from mcu_avr_nets import leaking
 from mcu_builds import events
@@ -33,7 +32,6 @@ from qspinn.errors import BackendError
 from qspinn.ir import Array, Graph
 from qspinn.plan import Plan
 
-TABLE = Path(__file__).resolve().parents[1] / "backends" / "mcu" / "avrtable.py"
 EVERY = 4
 """Of so many networks the stack of one is measured."""
 
@@ -91,16 +89,7 @@ def main() -> None:
         f"stack {bound}\n"
     )
     if options.write:
-        rows = [f'    "{key}": {value:.1f},' for key, value in code.items()]
-        lines = [
-            '"""Bytes of code and stack by part on AVRs; mcu_avr_code_size.py fits them."""',
-            "", "from __future__ import annotations", "", "_CODE = {", *rows, "}",
-            'CODE = {"avr5": _CODE}',
-            f'STACK = {{"avr5": {{"base": {bound["base"]}, "value": {bound["value"]}}}}}',
-            f"PROGRAM_STACK = {PROGRAM_STACK}",
-            '"""What the test program of simavr takes itself."""',
-        ]  # fmt: skip
-        TABLE.write_text("\n".join(lines) + "\n")
+        save({**codesize.CODE, "avr5": code}, {**codesize.STACK, "avr5": bound})
 
 
 if __name__ == "__main__":

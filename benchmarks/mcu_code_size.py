@@ -5,7 +5,7 @@
 Compiles the emitted C of random networks for every instruction set, takes each function's size from
 the object and the stack from an emulated core, fits bytes to the parts that `codesize` counts,
 and reports how far networks that were left out of a fit are from their estimate. ``--write``
-replaces backends/mcu/codetable.py. Takes a few minutes.
+replaces its columns in code.csv and stack.csv of backends/mcu. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from mcu_networks import KINDS, larger, options_of, rowed, tiled  # noqa: E402
-from qspinn.backends.mcu import BACKEND, codesize, toolchain  # noqa: E402
+from qspinn.backends.mcu import (  # noqa: E402
+    BACKEND,
+    codesize,
+    fitted,
+    toolchain,
+)
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Built  # noqa: E402
-from qspinn.backends.mcu.codetable import CODE, STACK  # noqa: E402
+from qspinn.backends.mcu.codesize import CODE, STACK  # noqa: E402
 from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.tileforms import FORMS  # noqa: E402
 from qspinn.backends.mcu.tilestage import Tile  # noqa: E402
@@ -234,27 +239,11 @@ def stack_table(stacks: list[tuple[int, int]]) -> dict[str, float]:
     return {"base": float(np.ceil(bases[best])) + STACK_MARGIN, "value": float(slopes[best])}
 
 
-def text(code: dict[str, dict[str, float]], stack: dict[str, dict[str, float]]) -> str:
-    """The module backends/mcu/codetable.py."""
-    isas = list(code)
-    keys = sorted({k for table in code.values() for k in table})
-    lines = [
-        '"""Bytes of code and stack by part and instruction set; mcu_code_size.py fits them."""',
-        "", "from __future__ import annotations", "", f"ISAS = {tuple(isas)!r}", "",
-        "_CODE = {",
-    ]  # fmt: skip
-    for key in keys:
-        row = ", ".join(f"{code[isa].get(key, 0.0):.1f}" for isa in isas)
-        lines.append(f'    "{key}": ({row}),')
-    lines += [
-        "}",
-        "CODE = {isa: {part: row[i] for part, row in _CODE.items()} for i, isa in enumerate(ISAS)}",
-        "STACK = {",
-        *(f'    "{isa}": {{"base": {stack[isa]["base"]}, "value": {stack[isa]["value"]}}},'
-          for isa in stack),
-        "}",
-    ]  # fmt: skip
-    return "\n".join(lines).replace("'", '"') + "\n"
+def save(code: fitted.Columns, stack: fitted.Columns) -> None:
+    """Write both tables."""
+    folder = ROOT / "backends" / "mcu"
+    (folder / "code.csv").write_text(fitted.written(code, 1))
+    (folder / "stack.csv").write_text(fitted.written(stack, 2))
 
 
 def main() -> None:
@@ -290,7 +279,7 @@ def main() -> None:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
         if options.write:
-            (ROOT / "backends" / "mcu" / "codetable.py").write_text(text(code, stack))
+            save(code, stack)
 
 
 if __name__ == "__main__":

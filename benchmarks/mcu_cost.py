@@ -5,8 +5,8 @@
 Runs the emitted C of random and of usual networks, at several rates of events, on every core that
 unicorn emulates, as GCC compiles it; takes the instructions of each function,
 fits them to the parts that `costparts` counts, and reports how far networks that were left out of a
-fit are from their prediction. ``--write`` replaces backends/mcu/costtable.py; with ``--only`` just
-the columns that were measured. Takes about half an hour for all.
+fit are from their prediction. ``--write`` replaces cost.csv and cycles.csv of backends/mcu; with
+``--only`` just the columns that were measured. Takes about half an hour for all.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 import mcu_code_size  # noqa: E402
 from mcu_code_size import FIXED, STORED  # noqa: E402
 from mcu_networks import larger, options_of, rowed, tiled  # noqa: E402
-from qspinn.backends.mcu import BACKEND, costparts, toolchain  # noqa: E402
+from qspinn.backends.mcu import (  # noqa: E402
+    BACKEND,
+    costparts,
+    fitted,
+    toolchain,
+)
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
-from qspinn.backends.mcu.costtable import COST, CYCLES  # noqa: E402
+from qspinn.backends.mcu.costmodel import COST, CYCLES  # noqa: E402
 from qspinn.backends.mcu.counting import count  # noqa: E402
 from qspinn.backends.mcu.network import Gather, Network  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
@@ -232,30 +237,6 @@ def fold_of(seen: Seen) -> int:
     return seen.network * 2654435761 % (1 << 32) * FOLDS >> 32
 
 
-def text(cost: Mapping[str, Mapping[str, float]], cycles: Mapping[str, float]) -> str:
-    """The module backends/mcu/costtable.py."""
-    isas = list(cost)
-    keys = sorted({k for table in cost.values() for k in table})
-    lines = [
-        '"""Instructions by part, instruction set and compiler; mcu_cost.py fits them."""',
-        "", "from __future__ import annotations", "", "ISAS = (",
-        *(f'    "{isa}",' for isa in isas), ")", "", "_COST = {",
-    ]  # fmt: skip
-    for key in keys:
-        row = ", ".join(f"{cost[isa].get(key, 0.0):.2f}" for isa in isas)
-        row += "," if len(isas) == 1 else ""
-        lines.append(f'    "{key}": ({row}),')
-    lines += [
-        "}",
-        "COST = {isa: {part: row[i] for part, row in _COST.items()} for i, isa in enumerate(ISAS)}",
-        "CYCLES: dict[str, float] = {",
-        *(f'    "{isa}": {count:.2f},' for isa, count in cycles.items()),
-        "}",
-        '"""Cycles an instruction, of usual networks, by the models of `cycles`."""',
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
 def report(name: str, seen: Sequence[Seen], keys: Sequence[str], each: float) -> str:
     """How well networks that were left out are predicted."""
     e = np.abs(list(errors(seen, keys)))
@@ -294,7 +275,10 @@ def main() -> None:
         sys.stdout.write(f"{report(isa, seen, keys, each)}\n")
         sys.stdout.flush()
         if options.write:
-            (ROOT / "backends" / "mcu" / "costtable.py").write_text(text(cost, cycles))
+            folder = ROOT / "backends" / "mcu"
+            (folder / "cost.csv").write_text(fitted.written(cost, 2))
+            each_of = {isa: {"cycles an instruction": each} for isa, each in cycles.items()}
+            (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
 
 
 if __name__ == "__main__":

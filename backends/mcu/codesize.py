@@ -1,6 +1,6 @@
 """How many bytes of code and stack a network takes: a linear model of what is emitted.
 
-Each emitted function is described by counts of its parts; `codetable` says what a part takes on
+Each emitted function is described by counts of its parts; `CODE` says what a part takes on
 each instruction set. benchmarks/mcu_code_size.py fits that table to what zig's clang, and
 GCC for Arm, make at -O2.
 """
@@ -15,10 +15,9 @@ from functools import singledispatch
 
 from qspinn.memory import Device
 
-from . import avrtable
 from .avr import PARTS
-from .codetable import CODE, STACK
 from .eight import TILE, EightGather, EightUpdate
+from .fitted import read
 from .kernelparts import Parts, drive_parts
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
@@ -39,6 +38,8 @@ from .tilestage import Tile
 from .toolchain import CORES
 from .updateparts import live_values, operations, spikes, update_parts
 
+CODE, STACK = read("code"), read("stack")
+"""Bytes of code and of stack by part, for each instruction set, as clang or ``gcc`` makes it."""
 VECTORS = "armv81m"
 """The instruction set that has code of its own for tiles."""
 _NEAREST = {"armv81m": "armv8m", "rv32ec": "rv32imc"}
@@ -57,8 +58,7 @@ def isa_of(device: Device) -> str:
 def code_bytes(network: Network, device: Device, compiler: str = "clang") -> int:
     """The estimated size of a network's functions as ``clang`` or ``gcc`` makes them at -O2."""
     isa = isa_of(device)
-    known = {**CODE, **avrtable.CODE}
-    table = known.get(f"{isa} {compiler}", known[isa])
+    table = CODE.get(f"{isa} {compiler}", CODE[isa])
     return sum(estimate(parts, table) for parts in functions(network, isa).values())
 
 
@@ -71,7 +71,7 @@ def estimate(parts: Parts, table: Mapping[str, float]) -> int:
 def stack_bytes(network: Network, device: Device) -> int:
     """An upper bound of the stack that a call takes."""
     isa = isa_of(device)
-    table = {**STACK, **avrtable.STACK}[isa]
+    table = STACK[isa]
     linear = table["base"] + table["value"] * pressure(network)
     tiles = (stage for stage in network.stages if isinstance(stage, Tile))
     deepest = (tile_stack(stage, isa, live_values(stage.update)) for stage in tiles)

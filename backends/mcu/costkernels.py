@@ -1,4 +1,4 @@
-"""What events that enter a kernel cause, in counts of parts that `costtable` prices."""
+"""What events that enter a kernel cause, in counts of parts that `costmodel.COST` prices."""
 
 from __future__ import annotations
 

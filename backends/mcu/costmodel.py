@@ -1,4 +1,4 @@
-"""Instructions and time of an inference: what `costparts` counts, times what `costtable` says."""
+"""Instructions and time of an inference: what `costparts` counts, times what `COST` says."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from qspinn.memory import Device
 
 from . import costtiles  # noqa: F401  # registers what tiles run
 from .costparts import inference
-from .costtable import COST, CYCLES
+from .fitted import read
 from .network import Network
 from .running import Counts
 from .toolchain import CORES
 
+COST = read("cost")
+"""Instructions by part, for each instruction set and compiler."""
+CYCLES = {isa: column["cycles an instruction"] for isa, column in read("cycles").items()}
+"""Of usual networks, by the models of `cycles`."""
 TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
 """The cores whose instructions a header tells."""
 
@@ -25,7 +29,7 @@ _ISSUES = {"cortex-m7": 0.8, "cortex-m55": 0.9, "cortex-m85": 0.7, "rv32imc": 1.
 
 
 def isa_of(core: str) -> str:
-    """The instruction set, as `costtable` names it, of a core; empty: it has none.
+    """The instruction set, as `COST` names it, of a core; empty: it has none.
 
     GCC's code is counted where it was measured: it is what most people's builds are made of.
     """

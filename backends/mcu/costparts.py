@@ -1,8 +1,8 @@
 """What an inference runs, in counts of parts: each stage under a given activity.
 
 A stage that is new registers what it runs with `stage_parts`, or, where it is several functions,
-with `stage_runs`, as costtiles.py does; `costtable` says how many instructions a part takes, and
-benchmarks/mcu_cost.py fits that to emulated cores.
+with `stage_runs`, as costtiles.py does; `costmodel.COST` says how many instructions a part takes,
+and benchmarks/mcu_cost.py fits that to emulated cores.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ from .samples import Recording, encode
 LIMIT_SECONDS = 600
 Rows = tuple[tuple[str, int], ...]
 """What was noted: a mark and its cycle, or the word ``note`` and a byte."""
+PROGRAM_STACK = 20
+"""Bytes of stack that the program takes beside the network's call."""
 NO_STACK = 16
 """Bytes above the variables that a program needs at the very least."""
 
