@@ -10,10 +10,14 @@ import zlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from cli_runs import Run
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -153,6 +157,17 @@ def lava310() -> Path:
     """The interpreter of the environment that has Lava as it ships."""
     demand("lava310")
     return LAVA310
+
+
+# --- the command line ---
+
+
+@pytest.fixture
+def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line called in this process."""
+    from cli_runs import runner
+
+    return runner(capsys)
 
 
 # --- randomness ---

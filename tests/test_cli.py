@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -16,34 +14,13 @@ import nir
 import numpy as np
 import pytest
 
+from cli_runs import Result, Run
 from qspinn.cli import main
 from qspinn.errors import ToolchainError
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits.nir"
 DATA = ROOT / "examples" / "digits" / "digits.npz"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*args: object) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in args])
-        streams = capsys.readouterr()
-        code = caught.value.code
-        return Result(code if isinstance(code, int) else 0, streams.out, streams.err)
-
-    return run
 
 
 def network(path: Path, *, weight: np.ndarray | None = None, fc: str = "fc") -> Path:

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from cli_runs import Run
 from explorations import PLAN, exploration
-from qspinn.cli import main
 from qspinn.explore import files
 from qspinn.explore.result import Exploration
 from qspinn.output import write_folder
 from qspinn.report import exploration as pages
 
 MADE = exploration()
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def explain(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["explain", *map(str, args)])
-        streams = capsys.readouterr()
-        code = caught.value.code
-        return code if isinstance(code, int) else 0, streams.out, streams.err
-
-    return run
+def explain(qspinn: Run) -> Run:
+    return lambda *args: qspinn("explain", *args)
 
 
 @pytest.fixture(scope="module")

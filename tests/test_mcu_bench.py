@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.emulate import instructions
 from qspinn.backends.mcu.toolchain import CORES
 
+from cli_runs import Run
 from mcu_builds import convolutional, events, files_of, mlp, recurrent, write
 from mcu_nets import NETS
 from qspinn import interp
@@ -27,28 +27,6 @@ from qspinn.ir import Graph, Neuron
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits.nir"
 DATA = ROOT / "examples" / "digits" / "digits.npz"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*args: object) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in args])
-        streams = capsys.readouterr()
-        code = caught.value.code
-        return Result(code if isinstance(code, int) else 0, streams.out, streams.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +68,8 @@ def test_json_of_two_cores(qspinn: Run, artifact: Path) -> None:
     for core in (arm, riscv):
         assert core["compiler"].startswith("clang")
         assert (core["samples"], core["steps"]) == (2, 24)
-        staged = sum(stage["instructions"] for stage in core["stages"])
-        assert staged == pytest.approx(core["instructions"])
+        staged = sum(round(stage["instructions"] * 2) for stage in core["stages"])
+        assert staged == core["instructions"] * 2  # both samples, a whole number
         assert core["instructions_min"] <= core["instructions"] <= core["instructions_max"]
         assert 0 < core["stack"] < 200
     assert arm["layers"] != riscv["layers"]  # instructions differ
@@ -167,7 +145,7 @@ def test_what_a_device_adds(
     assert done.err.count("rp2040: flash outside the chip") == 1
     assert done.err.count("ms at 125 MHz") == 1
     own, other = json.loads(done.out)["cores"].values()
-    assert own["seconds"] == pytest.approx(own["cycles"] / 125e6)
+    assert own["seconds"] == own["cycles"] / 125e6
     assert other["seconds"] is None
 
 
@@ -183,15 +161,13 @@ def test_counts_add_up(make: Callable[[], Graph], tmp_path: Path) -> None:
     found = BACKEND.count(tmp_path, graph, data, "cortex-m3", "clang")
     total = instructions(files_of(graph), build(graph), data, CORES["cortex-m3"]).sum(1)
     assert np.array_equal(found.samples, total)
-    stages = sum(stage.instructions for stage in found.stages)
-    assert stages * 3 == pytest.approx(total.sum())
+    assert sum(round(stage.instructions * 3) for stage in found.stages) == total.sum()
     assert found.cycles is not None
-    cycles = sum(stage.cycles or 0 for stage in found.stages)
-    assert cycles * 3 == pytest.approx(found.cycles.sum())
+    assert sum(round((stage.cycles or 0) * 3) for stage in found.stages) == found.cycles.sum()
     bench = Bench(found, work(graph, data), 5, hertz=1_000_000)
     layers = sum(bench.of_layer(node.name) for node in graph.of_type(Neuron))
     assert 0.8 < layers / bench.instructions < 1
-    assert bench.seconds == pytest.approx(found.cycles.mean() / 1e6)
+    assert bench.seconds == found.cycles.mean() / 1e6
     assert [s.name.rpartition("_")[2] for s in found.once] == ["reset", "winner"]
     assert all(s.instructions > 0 for s in found.once)
 

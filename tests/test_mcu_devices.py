@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.devices import DEVICES, KNOWN_CORES, REGIONS
 
+from cli_runs import Run
 from qspinn import devices
-from qspinn.cli import main
 from qspinn.errors import QspinnError
 from qspinn.report.tables import kib
 from tree import ROOT
@@ -33,21 +32,10 @@ def parse(text: str) -> dict[str, Any]:
     return dict(devices.parse(text, "mcu", regions=REGIONS, cores=KNOWN_CORES, at="parts.toml"))
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def qspinn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def qspinn(qspinn: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv(devices.VARIABLE, raising=False)
-
-    def run(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in args])
-        streams = capsys.readouterr()
-        code = caught.value.code
-        return code if isinstance(code, int) else 0, streams.out, " ".join(streams.err.split())
-
-    return run
+    return lambda *args: qspinn(*args).unwrapped()
 
 
 def test_what_is_asked_for_is_there() -> None:
