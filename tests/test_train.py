@@ -267,6 +267,25 @@ def test_torch_is_loaded_when_training_starts() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.ZERO])
+def test_training_starts_at_the_nearest_network(rounding: Rounding) -> None:
+    from qspinn.train.latent import Latent
+
+    cut = {f"fc{i}.weight": Choice(bits=2, rounding=rounding) for i in (1, 2)}
+    graph, plan, _ = problem(Kind(dense, cut))
+    near = {path: replace(plan[path], rounding=Rounding.NEAREST_EVEN) for path in cut}
+
+    def weights(graph: Graph, plan: Plan) -> Array:
+        integers = quantize(graph, plan)
+        return np.concatenate(
+            [integers[name].params()["weight"].values.ravel() for name in ("fc1", "fc2")]
+        )
+
+    nearest = weights(graph, plan.with_entries(near))
+    np.testing.assert_array_equal(weights(Latent(graph, plan, SHORT).graph, plan), nearest)
+    assert (weights(graph, plan) != nearest).any()
+
+
 def test_formats_stay_and_only_what_is_learned_moves() -> None:
     kind = KINDS["ternary"]
     graph, plan, data = problem(kind)

@@ -46,7 +46,21 @@ class Latent:
             **{key: _tied(*place) for key, place in self.nodes.items()},
             **{key: np.zeros(()) for key in self.scales.values()},
         }
+        self._lift()
         self.move({})
+
+    def _lift(self) -> None:
+        """Start weights that are cut off half a step further out: at the nearest network.
+
+        Cut off as they are, few bits may leave a network that never spikes and cannot learn.
+        """
+        if self.recipe.wider or self.recipe.stochastic:
+            return  # they do not start on the grid of the plan
+        for key, (node, name) in self.nodes.items():
+            if kind_of(node, name) == "weight":
+                rounding = self.given[path_of(node, name)].rounding
+                half = 0.5 / units(self.start, node, self.given)[name]
+                self.values[key] = self.values[key] + half * _outwards(self.values[key], rounding)
 
     @property
     def graph(self) -> Graph:
@@ -176,6 +190,13 @@ def widened(fmt: QFormat, bits: int) -> QFormat:
         reach = fmt.range.hi << bits
         return QFormat((fmt.bits + fmt.binary) + bits, fmt.frac + bits, True, -reach, reach)
     return QFormat(fmt.bits + bits, fmt.frac + bits, fmt.signed)
+
+
+def _outwards(values: FloatArray, rounding: Rounding) -> FloatArray:
+    """Where a rounding pulls values away from: 1 is up, 0 where it goes both ways."""
+    if rounding is Rounding.FLOOR:
+        return np.ones(values.shape)
+    return np.sign(values) if rounding is Rounding.ZERO else np.zeros(values.shape)
 
 
 def _tied(node: Node, name: str) -> FloatArray:

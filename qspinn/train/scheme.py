@@ -23,7 +23,7 @@ from qspinn.stdp.network import parts
 from qspinn.train.fitting import fit, require_torch
 from qspinn.train.recipe import Recipe
 
-_VERSION = 2
+_VERSION = 3
 """Another one where the same arguments would train another network."""
 _GRAPH, _PLAN = ".qspinn", ".plan"
 _AGAIN = 0.02
