@@ -60,7 +60,7 @@ class Latent:
             if kind_of(node, name) == "weight":
                 rounding = self.given[path_of(node, name)].rounding
                 half = 0.5 / units(self.start, node, self.given)[name]
-                self.values[key] = self.values[key] + half * _outwards(self.values[key], rounding)
+                self.values[key] = self.values[key] + half * _outwards(rounding, self.values[key])
 
     @property
     def graph(self) -> Graph:
@@ -161,9 +161,10 @@ class Latent:
             self.values[key] = self.values[key] + step
         plan = self.plan
         for key, (node, name) in self.nodes.items():
-            fmt = plan[path_of(node, name)].fmt
-            worth = units(self.start, node, plan)[name]
-            low, high = fmt.range.lo / worth, fmt.range.hi / worth
+            entry, worth = plan[path_of(node, name)], units(self.start, node, plan)[name]
+            fmt = entry.fmt
+            edges = np.array([fmt.range.lo, fmt.range.hi], np.float64)
+            low, high = (x / worth for x in edges + 0.5 * _outwards(entry.rounding, edges))
             if kind_of(node, name) == "decay":
                 low, high = np.zeros(()), np.minimum(1.0, np.ones(()) if fmt.leak else high)
             if kind_of(node, name) == "threshold":
@@ -192,7 +193,7 @@ def widened(fmt: QFormat, bits: int) -> QFormat:
     return QFormat(fmt.bits + bits, fmt.frac + bits, fmt.signed)
 
 
-def _outwards(values: FloatArray, rounding: Rounding) -> FloatArray:
+def _outwards(rounding: Rounding, values: FloatArray) -> FloatArray:
     """Where a rounding pulls values away from: 1 is up, 0 where it goes both ways."""
     if rounding is Rounding.FLOOR:
         return np.ones(values.shape)
