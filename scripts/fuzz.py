@@ -75,7 +75,7 @@ def main() -> int:
 def work(
     kind: str, folder: Path, limits: argparse.Namespace, first: int, count: int, keep: Any
 ) -> None:
-    """Read ``count`` mutants; before each its index goes to stdout, after it the verdict."""
+    """Read ``count`` mutants: its index goes to stdout before each is read, then the verdict."""
     sys.path.insert(0, str(ROOT / "scripts"))
     from fuzz_mutations import mutate
 
@@ -85,18 +85,18 @@ def work(
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     current = folder / f"current.{kind}"
     for index in range(first, first + count):
-        say(index=index)
         key = (limits.seed, KINDS.index(kind), index)
         shutil.copyfile(seeds[index % len(seeds)], current)
         steps = mutate(current, current.suffix, key, keep)
         options = _OPTIONS[index // len(seeds) % len(_OPTIONS)] if kind == "nir" else {}
+        say(index=index, steps=steps)
         before = peak(reset=True)
         start = time.perf_counter()
         verdict = judged(current, options)
         took, grown = time.perf_counter() - start, peak() - before
         if grown > limits.memory * MEBIBYTE:
             verdict = f"finding excess: {grown // MEBIBYTE} MiB"
-        say(verdict=verdict, steps=steps, seconds=took, bytes=grown)
+        say(verdict=verdict, seconds=took, bytes=grown)
 
 
 def judged(path: Path, options: dict[str, Any], *, show: bool = False) -> str:
@@ -141,6 +141,15 @@ def peak(*, reset: bool = False) -> int:
     return 0
 
 
+def busy(process: int) -> float:
+    """Seconds that a process has computed; where nobody tells, the time of day."""
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # --- the parent: watches, and keeps what is found ---
 
 
@@ -169,19 +178,19 @@ class Campaign:
 
     def batch(self, folder: Path, first: int, end: float) -> int:
         """One worker's life; returns the next index."""
-        here, index = folder / f"current.{self.kind}", first
+        here, index, steps = folder / f"current.{self.kind}", first, 1
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with self.worker(folder, first, BATCH) as process:
             for facts in self.told(process):
                 if "index" in facts:
-                    index = facts["index"]
+                    index, steps = facts["index"], facts["steps"]
                     continue
                 self.executions += 1
                 self.verdicts[facts["verdict"]] += 1
                 self.slowest = max(self.slowest, facts["seconds"])
                 self.most = max(self.most, facts["bytes"])
                 if facts["verdict"].startswith("finding"):
-                    self.keep(folder, here, index, facts["verdict"], facts["steps"])
+                    self.keep(folder, here, index, facts["verdict"], steps)
                 if time.monotonic() > end:
                     process.kill()
                     break
@@ -191,7 +200,7 @@ class Campaign:
                     self.executions += 1
                     verdict = f"finding died: exit {code}" if code != -9 else "finding hang"
                     self.verdicts[verdict] += 1
-                    self.keep(folder, here, index, verdict, None)
+                    self.keep(folder, here, index, verdict, steps)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.cpu += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return index + 1
@@ -218,16 +227,17 @@ class Campaign:
         """What a worker says; one that is silent for too long is killed."""
         assert process.stdout is not None, "it is a pipe"
         while True:
-            ready, _, _ = select.select([process.stdout], [], [], self.arguments.seconds)
-            if not ready:
-                process.kill()
-                return
+            used = busy(process.pid)
+            while not select.select([process.stdout], [], [], self.arguments.seconds)[0]:
+                if busy(process.pid) - used >= self.arguments.seconds:
+                    process.kill()
+                    return
             line = process.stdout.readline()
             if not line:
                 return
             yield json.loads(line)
 
-    def keep(self, folder: Path, file: Path, index: int, verdict: str, steps: int | None) -> None:
+    def keep(self, folder: Path, file: Path, index: int, verdict: str, steps: int) -> None:
         """Save a new finding with its seed, by the fewest steps that still give it."""
         if verdict in self.findings:
             return
@@ -240,7 +250,7 @@ class Campaign:
         aside = Path(tempfile.mkdtemp(dir=folder))
         for seed in folder.glob("seed*"):
             shutil.copyfile(seed, aside / seed.name)
-        keep = self.fewest(aside, index, verdict, steps or 8)
+        keep = self.fewest(aside, index, verdict, steps)
         if (aside / file.name).exists() and self.again(aside, index, keep) == verdict:
             shutil.copyfile(aside / file.name, target)
         shutil.rmtree(aside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qspinn import storage
-from qspinn.frontends.report import IN_FILE, Assumption, Imported
+from qspinn.frontends.report import IN_FILE, Assumption, Imported, require_plain
 
 
 def load(path: Path) -> Imported:
@@ -15,5 +15,7 @@ def load(path: Path) -> Imported:
         FrontendError: The file is no graph, damaged, or of another version.
     """
     graph = storage.load(path)
+    for name in (graph.name, *graph.by_name):
+        require_plain(name)
     note = Assumption(graph.name, "as it was saved", IN_FILE)
     return Imported(graph, (note,), {"format": "qspinn"})
