@@ -91,9 +91,9 @@ def work(
         options = _OPTIONS[index // len(seeds) % len(_OPTIONS)] if kind == "nir" else {}
         say(index=index, steps=steps)
         before = peak(reset=True)
-        start = time.perf_counter()
+        start = time.process_time()
         verdict = judged(current, options)
-        took, grown = time.perf_counter() - start, peak() - before
+        took, grown = time.process_time() - start, peak() - before
         if grown > limits.memory * MEBIBYTE:
             verdict = f"finding excess: {grown // MEBIBYTE} MiB"
         say(verdict=verdict, seconds=took, bytes=grown)

@@ -80,7 +80,7 @@ READING = ("readout", "input_kind", "input_high")
 NIR = Format(
     "nir", (".nir",),
     ("dt", "integrator", "reset", "reset_timing", "compare", "synapse", "dialect", "max_spikes",
-     *READING),
+     "v_min", "v_start", "r_scale", "w_in_scale", *READING),
     "qspinn.frontends.nir", b"\x89HDF\r\n\x1a\n",
 )  # fmt: skip
 LAVA_DL = Format(  # HDF5, too: only the suffix tells it from NIR

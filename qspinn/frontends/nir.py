@@ -11,17 +11,27 @@ import numpy as np
 from qspinn.errors import FrontendError, VerifyError, located
 from qspinn.frontends import nir_counts
 from qspinn.frontends.nir_counts import Highs
+from qspinn.frontends.nir_dialect import COUNTERS, LEAKY
 from qspinn.frontends.nir_file import FileNode, read, walk
 from qspinn.frontends.nir_flatten import ADDING, Flat, flatten, safe
 from qspinn.frontends.nir_gains import fold
 from qspinn.frontends.nir_layers import declared_shape, shapes
-from qspinn.frontends.nir_neurons import Cell, discretize
+from qspinn.frontends.nir_neurons import Cell, discretize, span
 from qspinn.frontends.nir_rules import Choice, Rules, settle
 from qspinn.frontends.nir_wiring import Steps, order, recurrent, wire
 from qspinn.frontends.report import DEFAULT, IN_FILE, Assumption, Imported, inferred
 from qspinn.ir import Delay, Graph, Input, Neuron, Node, Output, Shape
 from qspinn.verify import verify
 
+R_MEANS = {
+    ("equation", False): "a current adds r * (1 - decay)", ("jump", False): "a current adds r",
+    ("decayed", False): "a current adds r * dt / (tau * decay)",
+    ("equation", True): "a current adds r * dt", ("jump", True): "a current adds r",
+}  # fmt: skip
+W_IN_MEANS = {
+    "equation": "a spike adds w_in * (1 - decay)", "jump": "a spike adds w_in",
+    "decayed": "a spike adds w_in * decay",
+}  # fmt: skip
 _KEPT = ("T", "encoder", "gain", "readout")
 """Words of the file's own metadata that others will want to know."""
 
@@ -37,6 +47,10 @@ def load(
     synapse: str | None = None,
     dialect: str | None = None,
     max_spikes: int | None = None,
+    v_min: str | float | None = None,
+    v_start: str | None = None,
+    r_scale: str | None = None,
+    w_in_scale: str | None = None,
     readout: str | None = None,
     input_kind: str | None = None,
     input_high: int | None = None,
@@ -57,6 +71,12 @@ def load(
         dialect: ``nir`` (the bare equations), ``snntorch``, ``norse``, ``sinabs``, ``rockpool`` or
             ``spikingjelly``.
         max_spikes: The most spikes of a neuron in a step, 2**b - 1; 1 makes all ordinary.
+        v_min: The lower clamp of membranes: ``none``, ``threshold`` (at -threshold) or a number.
+        v_start: Where membranes start: ``zero``, ``v_leak`` or ``v_reset``.
+        r_scale: What a current adds to a membrane: ``equation``, r * (1 - decay), or r * dt
+            without a leak; ``jump``, r; ``decayed``, r * dt / (tau * decay).
+        w_in_scale: What a spike adds to a synaptic current: ``equation``, w_in * (1 - decay);
+            ``jump``, w_in; ``decayed``, w_in * decay.
         readout: One of `qspinn.ir.READOUTS`.
         input_kind: ``spike`` (0 or 1), ``count`` or ``current``.
         input_high: The largest count at the input.
@@ -67,6 +87,7 @@ def load(
     options = {
         "dt": dt, "integrator": integrator, "reset": reset, "reset_timing": reset_timing,
         "compare": compare, "synapse": synapse, "dialect": dialect, "max_spikes": max_spikes,
+        "v_min": v_min, "v_start": v_start, "r_scale": r_scale, "w_in_scale": w_in_scale,
         "readout": readout, "input_kind": input_kind, "input_high": input_high,
     }  # fmt: skip
     root, version = read(Path(path))
@@ -221,6 +242,34 @@ class _Build:
             n: str(c.options["synapse"]) for n, c in self.cells.items() if c.options["synapse"]
         }
         self._note_rule("current into the membrane", "synapse", synapses)
+        self._note_gains()
+
+    def _note_gains(self) -> None:
+        """What r and w_in mean, where neurons have them; the lower clamp and the start."""
+        gained = {n: c for n, c in self.cells.items() if c.kind != "Threshold"}
+        for word, key, kinds in (
+            ("r of leaky membranes", "r_scale", LEAKY), ("r of others", "r_scale", COUNTERS),
+        ):  # fmt: skip
+            means = {
+                n: R_MEANS[self.rules.scale(c.kind), c.kind in COUNTERS]
+                for n, c in gained.items()
+                if c.kind in kinds
+            }
+            self._note_rule(word, key, means)
+        spikes = W_IN_MEANS[self.rules["w_in_scale"].value]
+        self._note_rule("w_in", "w_in_scale", {
+            n: spikes for n, c in gained.items() if c.kind.startswith("Cuba")
+        })  # fmt: skip
+        floors = {
+            n: f"at {span(c.values['v_min'])}" if "v_min" in c.values else "none"
+            for n, c in gained.items()
+            if c.fires
+        }
+        self._note_rule("lower clamp", "v_min", floors)
+        single = {n: "at most 1" for n, c in gained.items() if c.fires and not c.several}
+        self._note_rule("spikes a step", "max_spikes", single)
+        starts = {n: span(c.start) for n, c in gained.items() if np.any(c.start)}
+        self._note_rule("membranes start at", "v_start", starts)
 
     def _note_rule(self, word: str, key: str, values: Mapping[str, str]) -> None:
         by_value: dict[str, list[str]] = {}
@@ -231,7 +280,14 @@ class _Build:
             source = self.rules[key].source
             if key == "reset" and source == DEFAULT and value == "zero":
                 who += "; a file cannot say subtract: give reset=subtract if it was trained so"
+            if key == "integrator" and source == DEFAULT and value == "euler":
+                who += self._beside_euler(names)
             self.notes.append(Assumption(word, value + who, source))
+
+    def _beside_euler(self, names: list[str]) -> str:
+        """How far the other discretization is, for who must choose between them."""
+        lost = np.concatenate([1 - np.ravel(self.cells[n].values["decay"]) for n in names])
+        return f"; decays of {span(1 - lost)}, which integrator=exact makes {span(np.exp(-lost))}"
 
     def _limit_counts(self, loops: set[str]) -> None:
         """Settle how many spikes each neuron may send, and what the delays carry."""
