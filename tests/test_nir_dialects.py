@@ -41,7 +41,9 @@ def membranes(path: Path, x: Any, **options: Any) -> Any:
 def test_the_reset_of_snntorch_must_be_chosen(cell: Any, tmp_path: Path) -> None:
     path = net(tmp_path, cell)
     for options in ({}, {"dialect": "snntorch"}, {"reset_timing": "at_spike"}):
-        with pytest.raises(FrontendError, match="reset: snnTorch .* cannot say which lif") as error:
+        with pytest.raises(
+            FrontendError, match=r"reset: snnTorch .* cannot say which lif"
+        ) as error:
             load(path, **options)
         assert "--reset zero or --reset subtract" in error.value.hint
     drive = np.ones((12, 2))
@@ -84,7 +86,9 @@ def test_dialects_that_write_the_same_numbers(
     cell: Any, choices: tuple[str, str], tmp_path: Path
 ) -> None:
     path = net(tmp_path, cell)
-    with pytest.raises(FrontendError, match=f"dialect: .* {choices[0]} and {choices[1]} ") as error:
+    with pytest.raises(
+        FrontendError, match=rf"dialect: .* {choices[0]} and {choices[1]} "
+    ) as error:
         load(path, dt=1e-3)
     assert f"--dialect {choices[0]} or --dialect {choices[1]}" in error.value.hint
     drive = np.ones((6, 2))

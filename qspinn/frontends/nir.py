@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ W_IN_MEANS = {
     "equation": "a spike adds w_in * (1 - decay)", "jump": "a spike adds w_in",
     "decayed": "a spike adds w_in * decay",
 }  # fmt: skip
-_KEPT = ("T", "encoder", "gain", "readout")
+KEPT = ("T", "encoder", "gain", "readout")
 """Words of the file's own metadata that others will want to know."""
 
 
@@ -90,46 +91,69 @@ def load(
         "v_min": v_min, "v_start": v_start, "r_scale": r_scale, "w_in_scale": w_in_scale,
         "readout": readout, "input_kind": input_kind, "input_high": input_high,
     }  # fmt: skip
-    root, version = read(Path(path))
+    imported, _ = reading(Path(path), options)
+    return imported
+
+
+def reading(path: Path, options: Mapping[str, Any]) -> tuple[Imported, Build]:
+    """What `load` returns, and the work behind it; options that are None count as not given.
+
+    Raises:
+        FrontendError: As `load`.
+    """
+    root, version = read(path)
     neurons = [node for node in walk(root) if node.kind in ADDING]
     given = {name: value for name, value in options.items() if value is not None}
     rules, notes = settle(root, neurons, given)
     flat, more = flatten(root)
+    build = Build(flat, rules)
     try:
         # Extreme numbers overflow here and there; the verifier names the parameter they end in.
         with np.errstate(all="ignore"):
-            graph, built = _Build(flat, rules).graph(safe(Path(path).stem))
+            graph, built = build.graph(safe(path.stem))
     except VerifyError as error:
         raise FrontendError(error.message, hint=error.hint, at=error.at or "node") from error
     meta: dict[str, object] = {"format": "nir", "version": version, "dialect": rules.dialect.name}
     meta |= {"dt": rules.dt} if rules.dt is not None else {}
-    meta |= {k: v for k, v in rules.written.items() if k in _KEPT}
+    meta |= {k: v for k, v in rules.written.items() if k in KEPT}
     meta["names"] = {n: node.label for n, node in flat.nodes.items() if node.label != n}
-    return Imported(graph, (*notes, *more, *built), meta)
+    return Imported(graph, (*notes, *more, *built), meta), build
 
 
 @dataclass
-class _Build:
-    """One import under way: from the flat graph of the file to ours."""
+class Build:
+    """One import: from the flat graph of the file to ours.
+
+    Attributes:
+        flat: The file's nodes; once `graph` is made, with the delays of its cycles.
+        rules: How they are computed.
+        steps: Of the Delay nodes.
+        shapes: Of all signals.
+        made: Our nodes for those without state, before gains were folded into them.
+        nodes: Our nodes.
+        cells: The neurons among them, discretized.
+    """
 
     flat: Flat
     rules: Rules
     steps: Steps = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    made: dict[str, Node] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     notes: list[Assumption] = field(default_factory=list)
 
     def graph(self, name: str) -> tuple[Graph, list[Assumption]]:
+        """The graph, and what was assumed to make it."""
         self.flat, self.steps, delays = wire(self.flat, self.rules)
-        self.shapes, made = shapes(self.flat)
+        self.shapes, self.made = shapes(self.flat)
         self._check_ports()
         loops = recurrent(self.flat, self.steps)
         names = order(self.flat, self.steps, loops)
         self._note_idle(names)
         for each in names:
             self.nodes[each] = (
-                made[each] if each in made else self._node(each, looped=each in loops)
+                self.made[each] if each in self.made else self._node(each, looped=each in loops)
             )
         self._note_cells()
         self.notes += delays
@@ -144,11 +168,9 @@ class _Build:
         for label, declared, source in self.flat.ports:
             size = int(np.prod(declared))
             if source in self.shapes and size != np.prod(self.shapes[source]):
-                raise FrontendError(
-                    f"declares {size} elements, but {self.flat.label(source)} sends "
-                    f"{self.shapes[source]}",
-                    at=label,
-                )
+                sent = self.shapes[source]
+                what = f"declares {size} elements; read as the {sent} that {source} sends"
+                self.notes.append(Assumption(label, what, IN_FILE))
 
     def _note_idle(self, names: list[str]) -> None:
         for name, node in self.flat.nodes.items():
@@ -189,7 +211,8 @@ class _Build:
         return Input(name=node.name, shape=shape, kind=kind.value, high=most)
 
     def _output(self, node: FileNode, inputs: tuple[str, ...]) -> Node:
-        declared, shape = declared_shape(node), self.shapes[node.name]
+        shape = self.shapes[node.name]
+        declared = declared_shape(node) if "shape" in node.params else shape
         if np.prod(declared) != np.prod(shape):
             raise FrontendError(f"has shape {declared}, but {shape} arrives", at=node.label)
         if declared != shape:
