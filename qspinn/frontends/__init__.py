@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qspinn.errors import FrontendError
-from qspinn.frontends.formats import SNIFFED, frontend_of
+from qspinn.frontends.formats import NIR, SNIFFED, Frontend, frontend_of
 from qspinn.frontends.report import Assumption, Imported
 
-__all__ = ["Assumption", "Imported", "load_model"]
+if TYPE_CHECKING:
+    from qspinn.frontends.nir_repair import Repaired
+
+__all__ = ["Assumption", "Imported", "load_model", "repair"]
 
 
 def load_model(path: str | Path, **options: Any) -> Imported:
@@ -24,6 +27,33 @@ def load_model(path: str | Path, **options: Any) -> Imported:
         FrontendError: The file is of no known format, damaged, or needs other options.
     """
     path = Path(path)
+    frontend, given = _chosen(path, options)
+    return frontend.load(path, **given)
+
+
+def repair(path: str | Path, **options: Any) -> Repaired:
+    """A `.nir` file anew, clean and with its semantics settled, so that it needs no options.
+
+    Args:
+        path: The file.
+        options: As for `load_model`, which must be able to read it with them.
+
+    Raises:
+        FrontendError: The file cannot be read, or is no NIR file.
+    """
+    path = Path(path)
+    frontend, given = _chosen(path, options)
+    if frontend.name != NIR.name:
+        raise FrontendError(
+            f"only NIR files are repaired, this is of the format {frontend.name}", at=str(path)
+        )
+    from qspinn.frontends.nir_repair import repaired  # h5py and nir are slow to import
+
+    return repaired(path, given)
+
+
+def _chosen(path: Path, options: dict[str, Any]) -> tuple[Frontend, dict[str, Any]]:
+    """A file's frontend, and the options that were given, all of which it knows."""
     frontend = frontend_of(path, _start(path))
     given = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - set(frontend.options)):
@@ -34,7 +64,7 @@ def load_model(path: str | Path, **options: Any) -> Imported:
             at=str(path),
             hint=getattr(frontend, "about", "") or usual,
         )
-    return frontend.load(path, **given)
+    return frontend, given
 
 
 def _start(path: Path) -> bytes:
