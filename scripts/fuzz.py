@@ -17,6 +17,7 @@ import re
 import resource
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,7 @@ def main() -> int:
         kept = [int(n) for n in keep.split(",")] if keep != "all" else None
         work(kind, Path(folder), arguments, int(first), int(count), kept)
         return 0
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     found = 0
     for kind in arguments.kinds.split(","):
         run = Campaign(kind, arguments)
@@ -186,8 +188,9 @@ class Campaign:
             folder = Path(name)
             seeds(self.kind, folder)
             index = 0
-            while time.monotonic() < end:
-                index = self.batch(folder, index, end)
+            with contextlib.suppress(KeyboardInterrupt):  # what was found until then is told
+                while time.monotonic() < end:
+                    index = self.batch(folder, index, end)
 
     def batch(self, folder: Path, first: int, end: float) -> int:
         """One worker's life; returns the next index."""
