@@ -61,7 +61,7 @@ def main() -> int:
         kept = [int(n) for n in keep.split(",")] if keep != "all" else None
         work(kind, Path(folder), arguments, int(first), int(count), kept)
         return 0
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _stop)
     found = 0
     for kind in arguments.kinds.split(","):
         run = Campaign(kind, arguments)
@@ -69,6 +69,10 @@ def main() -> int:
         print(run.summary(), flush=True)
         found += len(run.findings)
     return 1 if found else 0
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 # --- the worker: mutants one after another, told line by line ---

@@ -5,35 +5,17 @@ A mutant is a function of (kind, seed file, seed, index) and of which of its ste
 
 from __future__ import annotations
 
-import io
-import json
-import struct
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-
-Rng = np.random.Generator
-Step = Callable[[Path, Rng], None]
+from fuzz_words import KINDS, NAMES, TYPES, VALUES, Rng, Step, pick
+from fuzz_zip import ZIPPED
 
 MOST_STEPS = 4
 _NUMBERS = (0, 1, 2, 255, 256, 32767, 65535, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)
-_VALUES = (
-    0, 1, -1, 2, 0.5, 1e-300, 1e300, -1e18, np.nan, np.inf, 2**20, 2**31, 2**40, 2**62, 4097,
-)  # fmt: skip
-_TYPES = ("f8", "f4", "f2", "i1", "i4", "i8", "u1", "u8", "?", "c16", "S5", "V4", ">f8", ">i2")
-_NAMES = (
-    "input", "output", "weight", "0", "1.lif", "A", "a", "con", "é", "x" * 300, "a b", "a.b",
-    "a\nb", "%s{0}", "__class__", "node", "nodes", "\u202e", "type", "w_in", "r", "ÅÅ",
-)  # fmt: skip
-_KINDS = (
-    "Input", "Output", "Affine", "Linear", "Scale", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d",
-    "Flatten", "Delay", "Threshold", "I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "NIRGraph",
-    "dense", "dense_rec", "conv", "pool", "average", "input", "flatten", "CUBA", "LOIHI",
-)  # fmt: skip
 
 
 def mutate(path: Path, suffix: str, key: Sequence[int], keep: Sequence[int] | None = None) -> int:
@@ -128,10 +110,6 @@ def _places(file: h5py.File) -> list[str]:
     return found
 
 
-def _pick(names: Sequence[str], rng: Rng) -> str:
-    return names[int(rng.integers(len(names)))]
-
-
 def _datasets(file: h5py.File) -> list[str]:
     return [name for name in _places(file) if isinstance(file.get(name), h5py.Dataset)]
 
@@ -149,18 +127,18 @@ def _tree(change: Callable[[h5py.File, Rng], None]) -> Step:
 
 
 def _drop(file: h5py.File, rng: Rng) -> None:
-    del file[_pick(_places(file), rng)]
+    del file[pick(_places(file), rng)]
 
 
 def _retype(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     values = np.resize(np.asarray(rng.normal(0, 2, 64)), file[name].shape or ())
     del file[name]
-    file[name] = values.astype(_pick(_TYPES, rng))
+    file[name] = values.astype(pick(TYPES, rng))
 
 
 def _reshape(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     old = np.asarray(file[name][()])
     shapes: list[tuple[int, ...]] = [
         (), (0,), (1,), (1, 1), old.shape[::-1], (1, *old.shape), old.shape[1:], (old.size,),
@@ -172,17 +150,17 @@ def _reshape(file: h5py.File, rng: Rng) -> None:
 
 
 def _entries(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     values = np.array(file[name][()], np.float64)
     flat = values.reshape(-1)
     picked = flat[: int(rng.integers(1, 4))] if rng.random() < 0.3 else flat
-    picked[:] = _VALUES[int(rng.integers(len(_VALUES)))] * (1 if rng.random() < 0.8 else -1)
+    picked[:] = VALUES[int(rng.integers(len(VALUES)))] * (1 if rng.random() < 0.8 else -1)
     del file[name]
     file[name] = values
 
 
 def _huge(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     rank = max(len(file[name].shape or ()), 1)
     del file[name]
     size = int(rng.choice([1 << 10, 1 << 16, 1 << 20, 1 << 31, 1 << 40]))
@@ -191,44 +169,44 @@ def _huge(file: h5py.File, rng: Rng) -> None:
     file.create_dataset(
         name,
         shape,
-        _pick(_TYPES[:8], rng),
+        pick(TYPES[:8], rng),
         chunks=tuple(min(n, most) for n in shape),
         compression=[None, "gzip", "lzf"][int(rng.integers(3))],
     )
 
 
 def _word(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_datasets(file), rng)
-    texts = (*_KINDS, *_NAMES, "", "same", "valid", "é" * 5000, "zero", "subtract")
+    name = pick(_datasets(file), rng)
+    texts = (*KINDS, *NAMES, "", "same", "valid", "é" * 5000, "zero", "subtract")
     del file[name]
-    file[name] = _pick(texts, rng)
+    file[name] = pick(texts, rng)
 
 
 def _kind(file: h5py.File, rng: Rng) -> None:
     """Another type for a node, which keeps its parameters."""
-    name = _pick([n for n in _datasets(file) if n.endswith("type")], rng)
+    name = pick([n for n in _datasets(file) if n.endswith("type")], rng)
     del file[name]
-    file[name] = _pick(_KINDS, rng)
+    file[name] = pick(KINDS, rng)
 
 
 def _rename(file: h5py.File, rng: Rng) -> None:
-    name = _pick(_places(file), rng)
-    file.move(name, f"{name.rpartition('/')[0]}/{_pick(_NAMES, rng)}")
+    name = pick(_places(file), rng)
+    file.move(name, f"{name.rpartition('/')[0]}/{pick(NAMES, rng)}")
 
 
 def _swap(file: h5py.File, rng: Rng) -> None:
-    a, b = (_pick(_places(file), rng) for _ in range(2))
+    a, b = (pick(_places(file), rng) for _ in range(2))
     file.move(a, "aside")
     file.move(b, a)
     file.move("aside", b)
 
 
 def _link(file: h5py.File, rng: Rng) -> None:
-    name, other = (_pick(_places(file), rng) for _ in range(2))
+    name, other = (pick(_places(file), rng) for _ in range(2))
     if rng.random() < 0.6:
         del file[name]
     else:
-        name = f"{_pick(_groups(file), rng)}/{_pick(_NAMES, rng)}"
+        name = f"{pick(_groups(file), rng)}/{pick(NAMES, rng)}"
     links: tuple[Any, ...] = (
         file[other], h5py.SoftLink(f"/{other}"), h5py.ExternalLink("other.h5", f"/{other}"),
         h5py.SoftLink("/nowhere"), file["/"],
@@ -237,26 +215,26 @@ def _link(file: h5py.File, rng: Rng) -> None:
 
 
 def _copy(file: h5py.File, rng: Rng) -> None:
-    source = _pick(_places(file), rng)
-    file.copy(source, file[_pick(_groups(file), rng)], name=_pick(_NAMES, rng))
+    source = pick(_places(file), rng)
+    file.copy(source, file[pick(_groups(file), rng)], name=pick(NAMES, rng))
 
 
 def _attribute(file: h5py.File, rng: Rng) -> None:
-    place = file[_pick(_places(file), rng)]
-    place.attrs[_pick(_NAMES[:12], rng)] = _VALUES[int(rng.integers(len(_VALUES)))]
+    place = file[pick(_places(file), rng)]
+    place.attrs[pick(NAMES[:12], rng)] = VALUES[int(rng.integers(len(VALUES)))]
 
 
 def _edges(file: h5py.File, rng: Rng) -> None:
     """Edges from anywhere to anywhere, some to what is not there."""
-    name = _pick([n for n in _datasets(file) if n.endswith("edges")], rng)
+    name = pick([n for n in _datasets(file) if n.endswith("edges")], rng)
     pairs = file[name].asstr()[()].astype(object)
-    nodes = [*file[name.removesuffix("edges") + "nodes"], _pick(_NAMES, rng)]
+    nodes = [*file[name.removesuffix("edges") + "nodes"], pick(NAMES, rng)]
     for _ in range(int(rng.integers(1, 4))):
         choice = rng.random()
         if choice < 0.4:
-            pairs[int(rng.integers(len(pairs))), int(rng.integers(2))] = _pick(nodes, rng)
+            pairs[int(rng.integers(len(pairs))), int(rng.integers(2))] = pick(nodes, rng)
         elif choice < 0.7:
-            pairs = np.vstack([pairs, [[_pick(nodes, rng), _pick(nodes, rng)]]])
+            pairs = np.vstack([pairs, [[pick(nodes, rng), pick(nodes, rng)]]])
         else:
             pairs = np.delete(pairs, int(rng.integers(len(pairs))), axis=0)
     del file[name]
@@ -271,12 +249,12 @@ def _said(file: h5py.File, rng: Rng) -> None:
         "r_scale", "w_in_scale",
     )  # fmt: skip
     values: tuple[Any, ...] = (
-        *_VALUES, "sinabs", "snntorch", "norse", "exact", "subtract", ">=", "count", "equation",
+        *VALUES, "sinabs", "snntorch", "norse", "exact", "subtract", ">=", "count", "equation",
         "direct", "jump", "threshold", "next_discard", "old", b"x", np.ones(3),
     )  # fmt: skip
     groups = [g for g in _groups(file) if g != "/"]
-    place = file[_pick(groups, rng)].require_group("metadata/qspinn")
-    name = _pick(words, rng)
+    place = file[pick(groups, rng)].require_group("metadata/qspinn")
+    name = pick(words, rng)
     if name in place:
         del place[name]
     place[name] = values[int(rng.integers(len(values)))]
@@ -284,7 +262,7 @@ def _said(file: h5py.File, rng: Rng) -> None:
 
 def _far(file: h5py.File, rng: Rng) -> None:
     """Data that lie in another file, raw or virtual."""
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     shape = file[name].shape or (1,)
     del file[name]
     if rng.random() < 0.5:
@@ -297,7 +275,7 @@ def _far(file: h5py.File, rng: Rng) -> None:
 
 def _odd(file: h5py.File, rng: Rng) -> None:
     """Types that few expect: records, lists of lists, references, nothing at all."""
-    name = _pick(_datasets(file), rng)
+    name = pick(_datasets(file), rng)
     del file[name]
     made: tuple[Callable[[], Any], ...] = (
         lambda: file.create_dataset(name, data=np.zeros(3, [("a", "f4"), ("b", "i2")])),
@@ -323,88 +301,3 @@ HDF5: tuple[Step, ...] = tuple(
         _copy, _attribute, _edges, _said, _far, _odd,
     )
 )  # fmt: skip
-
-
-# --- a graph as qspinn saves it ---
-
-
-def _zip(change: Callable[[dict[str, bytes], Rng], None]) -> Step:
-    def step(path: Path, rng: Rng) -> None:
-        with zipfile.ZipFile(path) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        change(members, rng)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-
-    return step
-
-
-def _member(members: dict[str, bytes], rng: Rng) -> None:
-    name = _pick(list(members), rng)
-    if rng.random() < 0.5:
-        del members[name]
-    else:
-        members[_pick(["graph.json", "0.npy", "../x", "99.npy", "a"], rng)] = members[name]
-
-
-def _array(members: dict[str, bytes], rng: Rng) -> None:
-    """Another header: a shape or a type that the data are not."""
-    name = _pick([n for n in members if n.endswith(".npy")], rng)
-    shapes = ("()", "(0,)", "(3,)", "(2147483648, 2147483648)", "(1099511627776,)", "(-1,)", "3")
-    header = (
-        f"{{'descr': '{_pick((*_TYPES, '|O', '<U9', 'x'), rng)}', 'fortran_order': "
-        f"{_pick(['True', 'False', '1'], rng)}, 'shape': {_pick(shapes, rng)}, }}\n"
-    ).encode("latin1")
-    rest = members[name][128:] if rng.random() < 0.7 else b"cos\nsystem\n(S'true'\ntR."
-    members[name] = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + rest
-
-
-def _numbers(members: dict[str, bytes], rng: Rng) -> None:
-    name = _pick([n for n in members if n.endswith(".npy")], rng)
-    values = np.array(np.load(io.BytesIO(members[name])), np.float64)
-    values.reshape(-1)[: int(rng.integers(1, 9))] = _VALUES[int(rng.integers(len(_VALUES)))]
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    members[name] = buffer.getvalue()
-
-
-def _bomb(members: dict[str, bytes], rng: Rng) -> None:
-    size = int(rng.choice([1 << 20, 1 << 20, 1 << 20, 1 << 27]))
-    members[_pick(["graph.json", "0.npy", "1.npy"], rng)] = bytes(size)
-
-
-def _deep(members: dict[str, bytes], rng: Rng) -> None:
-    depth = int(rng.choice([100, 900, 3000, 100_000]))
-    open_, close = ("[", "]") if rng.random() < 0.5 else ('{"is":"map","items":[["a",', "]]}")
-    members["graph.json"] = (
-        '{"format":1,"graph":' + open_ * depth + "1" + close * depth + "}"
-    ).encode()
-
-
-def _document(members: dict[str, bytes], rng: Rng) -> None:
-    """One value in the document replaced, dropped, or put where another was."""
-    document = json.loads(members["graph.json"])
-    spots: list[tuple[Any, Any]] = []
-    ahead = [document]
-    while ahead:
-        here = ahead.pop()
-        keys = here if isinstance(here, dict) else range(len(here))
-        spots += [(here, key) for key in keys]
-        ahead += [here[key] for key in keys if isinstance(here[key], (dict, list))]
-    words = (*_NAMES, "Graph", "Linear", "Neuron", "Param", "array", "map", "spike", "s99f9", "")
-    for _ in range(1 if rng.random() < 0.7 else 4):
-        here, key = spots[int(rng.integers(len(spots)))]
-        other, name = spots[int(rng.integers(len(spots)))]
-        values: tuple[Any, ...] = (
-            None, True, -1, 0, 1, 7, 2**40, 2**70, 1e300, float("nan"), [], {}, [1, 2], "",
-            _pick(words, rng), other[name],
-        )  # fmt: skip
-        here[key] = values[int(rng.integers(len(values)))]
-    members["graph.json"] = json.dumps(document).encode()
-
-
-ZIPPED: tuple[Step, ...] = (
-    *(_zip(change) for change in (_member, _array, _array, _numbers, _numbers, _deep, _bomb)),
-    *(_zip(_document) for _ in range(20)),
-)

@@ -115,6 +115,18 @@ def test_links_are_not_followed_in_other_formats(place: str, link: Any, tmp_path
         load_model(path)
 
 
+def test_words_of_a_file_are_printed_safely(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    with h5py.File(path, "w") as file:
+        file["layer/0/type"] = "dense"
+        file["layer/0/shape"] = [3]
+        file["layer/0/weight"] = np.ones((3, 3))
+        file["layer/0/neuron/type"] = "\u202e"
+    with pytest.raises(FrontendError, match=r"type \\u202e") as error:
+        load_model(path)
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
 def test_the_fuzzer_finds_nothing_in_a_few_files(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
