@@ -209,7 +209,7 @@ def test_a_pool_of_currents_is_a_larger_window(rng: np.random.Generator) -> None
     assert done["pool"].params()["weight"].values.shape == (3, 2, 4, 4)
     assert alive
     assert compose.growth(graph, done) == (
-        "conv had no neurons behind them and went into what follows: 99 weights instead of 57"
+        "conv had no neurons behind it and went into what follows: 99 weights instead of 57"
     )
 
 
@@ -260,3 +260,46 @@ def test_thousands_of_maps_in_a_row() -> None:
             nodes.append(Scale(name=f"s{number}", inputs=(nodes[-1].name,), scale=param(1.0)))
     nodes += [neurons("lif", nodes[-1].name, (2,)), Output(name="out", inputs=("lif",))]
     assert len(canonicalize(Graph("g", tuple(nodes))).nodes) == 4
+
+
+@pytest.mark.parametrize("same_values", [True, False])
+def test_weights_that_two_layers_share_are_stored_once(same_values: bool) -> None:
+    """An array that two nodes have is one table in C, and counts once in the footprint."""
+    from qspinn.backend import backends, default_plan
+    from qspinn.calibrate import observe
+    from qspinn.pipeline import build, lower
+    from qspinn.validate import random_input
+
+    rng = np.random.default_rng(3)
+    first = dyadic(rng, 20, 20)
+    second = first if same_values else dyadic(rng, 20, 20)
+    graph = Graph("twins", (
+        Input(name="x", shape=(20,)), Linear(name="a", inputs=("x",), weight=first),
+        lif("l1", "a", 20), Linear(name="b", inputs=("l1",), weight=second), lif("l2", "b", 20),
+        Output(name="out", inputs=("l2",)),
+    ))  # fmt: skip
+    mcu = backends()["mcu"]
+    canonical = canonicalize(graph)
+    seen = observe(canonical, np.asarray(random_input(canonical, 8, 16, seed=1)))
+    plan = default_plan(mcu, canonical, seen)
+    shared = replace(plan, scales={**plan.scales, "l2": plan.scales["l1"]})
+    entries = {**shared.entries, "b.weight": shared.entries["a.weight"]}
+    device = mcu.devices[mcu.default_device]
+    done = build(lower(canonical, replace(shared, entries=entries), mcu), mcu, device)
+    weights = done.footprint.of("weights")
+    assert weights == (400 if same_values else 800)
+
+
+def test_what_a_merge_costs_is_said(tmp_path: Any) -> None:
+    import nirfiles as nf
+    from qspinn.job import prepare
+
+    rng = np.random.default_rng(4)
+    nodes = {
+        "input": nf.inlet(50), "a": nf.linear(rng.normal(size=(2, 50))),
+        "b": nf.linear(rng.normal(size=(40, 2))), "lif": nf.lif(40), "output": nf.outlet(40),
+    }  # fmt: skip
+    job = prepare(nf.write(tmp_path / "low.nir", nodes), options={"dt": 1e-3})
+    assert [n for n in job.notes if "weights" in n] == [
+        "a had no neurons behind it and went into what follows: 2000 weights instead of 180"
+    ]

@@ -65,8 +65,9 @@ def growth(before: Graph, after: Graph) -> str:
         return ""
     gone = [n.name for n in before.nodes if isinstance(n, CONNECTIONS) and n.name not in
             after.by_name and not isinstance(n, Scale)]  # fmt: skip
+    them = "it" if len(gone) == 1 else "them"
     return (
-        f"{', '.join(gone) or 'layers'} had no neurons behind them and went into what follows: "
+        f"{', '.join(gone) or 'layers'} had no neurons behind {them} and went into what follows: "
         f"{counts[1]} weights instead of {counts[0]}"
     )
 
