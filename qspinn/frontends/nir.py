@@ -157,9 +157,8 @@ class Build:
             )
         self._note_cells()
         self.notes += delays
-        sends_spikes = self._sending_spikes()
-        for each, cell in self.cells.items():
-            fold(self.nodes, each, cell.gain, self.shapes[each], sends_spikes=sends_spikes)
+        gains = {each: (cell.gain, self.shapes[each]) for each, cell in self.cells.items()}
+        self.nodes = fold(self.nodes, gains, sends_spikes=self._sending_spikes())
         self._limit_counts(loops)
         graph = Graph(name, tuple(self.nodes.values()))
         return verify(graph), self.notes

@@ -6,6 +6,7 @@ connection, and a reset to a value becomes a reset to zero of the shifted membra
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -107,14 +108,18 @@ def _redirected_delays(graph: Graph, renamed: dict[str, str]) -> Graph:
 
 def _scales_into_weights(graph: Graph) -> Graph:
     """Fold each scale into the connection before or after it, where one can take it."""
-    known, tried = signals(graph), set()
-    while ahead := [node for node in graph.of_type(Scale) if node.name not in tried]:
-        node = ahead[0]
-        tried.add(node.name)
+    known, left = signals(graph), []
+    ahead = deque(node.name for node in graph.of_type(Scale))
+    while ahead:
+        node = graph.by_name[ahead.popleft()]
+        assert isinstance(node, Scale), "it keeps its name and its type"
         changed = _backward(graph, node) or _forward(graph, node, known)
-        if changed is not None:
-            graph = _absorbed(graph, node, changed)
-            tried.clear()  # what took it may be a scale itself
+        if changed is None:
+            left.append(node.name)
+            continue
+        graph = _absorbed(graph, node, changed)
+        ahead.extend(left)  # what was in their way may be gone
+        left.clear()
     return graph
 
 
