@@ -44,6 +44,7 @@ def main() -> int:
     """Fuzz, or do a worker's part of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="for each importer")
+    parser.add_argument("--files", type=int, default=1 << 40, help="stop after so many of each")
     parser.add_argument("--kinds", default=",".join(KINDS), help="importers, by suffix")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--corpus", type=Path, default=ROOT / "out" / "fuzz")
@@ -200,14 +201,15 @@ class Campaign:
             seeds(self.kind, folder)
             index = 0
             with contextlib.suppress(KeyboardInterrupt):  # what was found until then is told
-                while time.monotonic() < end:
+                while time.monotonic() < end and index < self.arguments.files:
                     index = self.batch(folder, index, end)
 
     def batch(self, folder: Path, first: int, end: float) -> int:
         """One worker's life; returns the next index."""
         here, index, steps = folder / f"current.{self.kind}", first, 1
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with self.worker(folder, first, BATCH) as process:
+        count = min(BATCH, self.arguments.files - first)
+        with self.worker(folder, first, count) as process:
             for facts in self.told(process):
                 if "index" in facts:
                     index, steps = facts["index"], facts["steps"]

@@ -131,11 +131,11 @@ def test_words_of_a_file_are_printed_safely(tmp_path: Path) -> None:
 def test_the_fuzzer_finds_nothing_in_a_few_files(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     command = (
-        sys.executable, str(root / "scripts" / "fuzz.py"), "--minutes", "0.05",
+        sys.executable, str(root / "scripts" / "fuzz.py"), "--minutes", "10", "--files", "40",
         "--corpus", str(tmp_path / "corpus"), "--seed", "77",
     )  # fmt: skip
     done = subprocess.run(command, check=False, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["nir", "net", "qspinn"]
-    assert all(" 0 findings" in line for line in lines)
+    assert all(" 40 files" in line and " 0 findings" in line for line in lines), lines
