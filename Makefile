@@ -13,7 +13,7 @@ PYTEST := $(RUN) -m pytest -n 2 --dist worksteal --randomly-seed=$(SEED)
 # One thread a process: threads inside a matrix product would only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-lava310 lock toolchains demo test lint slow bench paper clean
+.PHONY: help setup setup-lava310 lock toolchains demo test lint slow bench fuzz paper clean
 
 help:
 	@echo "make setup          the environment, .venv (PYTHON=... chooses the interpreter)"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint           ruff and mypy alone"
 	@echo "make slow           the slow tests"
 	@echo "make bench          the benchmarks (MNIST=mnist.npz: those on it too)"
+	@echo "make fuzz           damaged and malicious files, MINUTES=60 for each importer"
 	@echo "make paper          the results table, DATA=folder of mnist.npz and nmnist8_1ms.npz"
 	@echo "make lock           pin the newest packages for this PYTHON"
 	@echo "make clean          remove what builds and tests leave behind"
@@ -64,6 +65,9 @@ bench: setup
 			$(RUN) benchmarks/$$script.py --data "$(MNIST)" || exit 1; \
 		done; \
 	fi
+
+fuzz: setup
+	$(RUN) scripts/fuzz.py --minutes $(or $(MINUTES),60) --seed $(SEED) --corpus out/fuzz
 
 paper: setup
 	@test -n "$(DATA)" || { echo "make paper DATA=FOLDER, with mnist.npz and nmnist8_1ms.npz"; exit 2; }

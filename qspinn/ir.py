@@ -272,7 +272,15 @@ class Graph:
 
     def users(self, name: str) -> tuple[Node, ...]:
         """The nodes that read ``name``."""
-        return tuple(node for node in self.nodes if name in node.inputs)
+        return self._readers.get(name, ())
+
+    @cached_property
+    def _readers(self) -> dict[str, tuple[Node, ...]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for source in dict.fromkeys(node.inputs):
+                found.setdefault(source, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
 
     def map(self, change: Callable[[Node], Node]) -> Graph:
         """The graph with every node replaced by ``change(node)``."""

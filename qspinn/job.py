@@ -24,6 +24,7 @@ from qspinn.frontends.report import require_plain
 from qspinn.ir import Array, Graph, Input
 from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
+from qspinn.passes.compose import growth
 from qspinn.pipeline import Compiled, Lowered, canonical, complete
 from qspinn.plan import HEARD, RATE, Plan
 from qspinn.storage import dump
@@ -92,7 +93,7 @@ def prepare(
         imported = load_model(path, **chosen, **received)
     graph = canonical(imported.graph)
     graph = graph if name is None else replace(graph, name=name)
-    notes: list[str] = []
+    notes = [note] if (note := growth(imported.graph, graph)) else []
     if dataset is not None and dataset.dt and dataset.dt != imported.meta.get("dt", dataset.dt):
         notes.append(f"the data say dt {dataset.dt:g}, the network {imported.meta['dt']:g}")
     if dataset is None:

@@ -110,6 +110,21 @@ def _replace(folder: Path, aside: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_file(path: Path, *, replace: bool) -> None:
+    """Refuse early what `write_file` would refuse, and to write over a file unasked.
+
+    Raises:
+        QspinnError: There is one, or it cannot be written there.
+    """
+    with _writing(path):
+        if path.is_dir():
+            raise QspinnError("is a folder", at=str(path), hint="name a file")
+        if path.exists() and not replace:
+            raise QspinnError("exists", at=str(path), hint="name another file, or give --force")
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise QspinnError("cannot be written: its folder is none of yours", at=str(path))
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write one file aside, then rename it.
 

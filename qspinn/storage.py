@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qspinn import ir
-from qspinn.dynamics import Model, Op
-from qspinn.errors import FrontendError
-from qspinn.fixed import Overflow, QFormat, Rounding
+from qspinn.errors import FrontendError, QspinnError
 from qspinn.packing import FORMAT, pack
+from qspinn.unpacking import check_signals, unpack
 from qspinn.verify import verify
 
-_TYPES: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        ir.Input, ir.Linear, ir.Lateral, ir.Scale, ir.Conv1d, ir.Conv2d, ir.SumPool2d, ir.AvgPool2d,
-        ir.MaxPool2d, ir.Flatten, ir.Delay, ir.Neuron, ir.Output, ir.Param, ir.State, Model, Op,
-    )
-}  # fmt: skip
 _DATE = (1980, 1, 1, 0, 0, 0)
-_LIMIT = 1 << 30
+MAX_BYTES = 1 << 29
+"""Unpacked; checked before anything is."""
+MAX_DOCUMENT = 1 << 25
+MAX_ARRAYS = 1 << 16
+MAX_RANK = 8
 
 
 def dump(graph: ir.Graph) -> bytes:
@@ -58,24 +54,48 @@ def load(path: Path) -> ir.Graph:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > _LIMIT:
-                raise FrontendError(f"{path} unpacks to more than {_LIMIT} bytes")
+            sizes = [info.file_size for info in archive.infolist()]
+            if sum(sizes) > MAX_BYTES or len(sizes) > MAX_ARRAYS:
+                raise FrontendError(
+                    f"unpacks to {len(sizes)} members of {sum(sizes)} bytes, the limits are "
+                    f"{MAX_ARRAYS} and {MAX_BYTES}"
+                )
+            if archive.getinfo("graph.json").file_size > MAX_DOCUMENT:
+                raise FrontendError(f"its document has more than {MAX_DOCUMENT} bytes")
             document = json.loads(archive.read("graph.json"))
-            count = len(archive.namelist()) - 1
-            arrays = [
-                np.load(io.BytesIO(archive.read(f"{i}.npy")), allow_pickle=False)
-                for i in range(count)
-            ]
+            arrays = [_array(archive.read(f"{i}.npy")) for i in range(len(sizes) - 1)]
         if document["format"] != FORMAT:
-            raise FrontendError(f"{path} has format {document['format']}, not {FORMAT}")
-        graph = _unpack(document["graph"], arrays)
-        if not isinstance(graph, ir.Graph):
-            raise FrontendError(f"{path} holds no graph")
+            raise FrontendError(f"has format {str(document['format'])[:40]}, not {FORMAT}")
+        graph = unpack(document["graph"], arrays)
+        check_signals(graph)
         return verify(graph)
-    except FrontendError:
-        raise
+    except QspinnError as error:
+        where = f"{error.at}: " if error.at else ""
+        message = f"is not a qspinn graph: {where}{error.message}"
+        raise FrontendError(_printable(message), at=str(path), hint=error.hint) from error
     except Exception as error:  # a damaged file can break zip, JSON, numpy and nodes in any way
-        raise FrontendError(f"{path} is not a qspinn graph: {error}") from error
+        message = f"is not a qspinn graph: {error or type(error).__name__}"
+        raise FrontendError(_printable(message), at=str(path)) from error
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _array(content: bytes) -> ir.Array:
+    """A `.npy` file; its header is held against its size before the array is made."""
+    buffer = io.BytesIO(content)
+    version = np.lib.format.read_magic(buffer)
+    if version != (1, 0):
+        raise FrontendError(f"holds an array of format {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if dtype.kind not in "bif" or len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        raise FrontendError(f"holds an array of {dtype} of shape {str(shape)[:60]}")
+    if math.prod(shape) * dtype.itemsize != len(content) - buffer.tell():
+        raise FrontendError(f"an array of {dtype} of shape {str(shape)[:60]} is cut or too long")
+    buffer.seek(0)
+    array: ir.Array = np.load(buffer, allow_pickle=False)
+    return array
 
 
 def _narrow(array: ir.Array) -> ir.Array:
@@ -87,21 +107,3 @@ def _narrow(array: ir.Array) -> ir.Array:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return array.astype(dtype)
     return array
-
-
-def _unpack(value: Any, arrays: list[ir.Array]) -> Any:
-    if isinstance(value, list):
-        return tuple(_unpack(v, arrays) for v in value)
-    if not isinstance(value, dict):
-        return value
-    kind = value["is"]
-    if kind == "array":
-        return arrays[value["value"]]
-    if kind == "QFormat":
-        return QFormat.parse(value["value"])
-    if kind in ("Rounding", "Overflow"):
-        return (Rounding if kind == "Rounding" else Overflow)(value["value"])
-    if kind == "map":
-        return {k: _unpack(v, arrays) for k, v in value["items"]}
-    items = {k: _unpack(v, arrays) for k, v in value.items() if k != "is"}
-    return (ir.Graph if kind == "Graph" else _TYPES[kind])(**items)

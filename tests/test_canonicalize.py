@@ -154,8 +154,8 @@ def test_a_current_through_a_pool_is_refused(rng: np.random.Generator) -> None:
     graph = Graph("g", (
         Input(name="x", shape=(2, 4, 4)),
         Conv2d(name="conv", inputs=("x",), weight=Param(rng.normal(size=(1, 2, 1, 1)))),
-        SumPool2d(name="pool", inputs=("conv",), kernel=(2, 2), stride=(2, 2)),
-        Neuron(name="lif", inputs=("pool",), shape=(1, 2, 2), model=spiking(),
+        SumPool2d(name="pool", inputs=("conv",), kernel=(2, 2), stride=(2, 2), padding=(1, 1)),
+        Neuron(name="lif", inputs=("pool",), shape=(1, 3, 3), model=spiking(),
                values={"decay": param(0.5), "threshold": param(1)}, states={"v": State()}),
         Output(name="out", inputs=("lif",)),
     ))  # fmt: skip

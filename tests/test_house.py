@@ -36,6 +36,7 @@ LEVELS = {
     "verify": 1,
     "text": 1,
     "storage": 1,
+    "unpacking": 1,
     #
     "passes": 2,
     "program": 2,

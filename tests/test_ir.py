@@ -509,7 +509,7 @@ def test_a_document_that_means_nothing_is_refused(
 
 def test_missing_arrays_and_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "graph.qspinn"
-    with pytest.raises(FrontendError, match=r"graph\.qspinn is not a qspinn graph"):
+    with pytest.raises(FrontendError, match=r"graph\.qspinn: is not a qspinn graph"):
         storage.load(path)
     storage.save(small(), path)
     edited(path, lambda d: None, drop="3.npy")

@@ -316,6 +316,6 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
 
 def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.net", dense(GOOD))
-    with pytest.raises(FrontendError, match="leaves nothing open: reset"):
+    with pytest.raises(FrontendError, match="reset cannot be chosen for the format lava-dl"):
         load_model(path, reset="zero")
     assert load_model(path, readout="first_spike").graph.output.readout == "first_spike"

@@ -109,7 +109,7 @@ def test_an_immediate_reset_is_another_network(tmp_path: Path) -> None:
     nodes, edges = exported("Synaptic", w, zero, w, zero)
     path = nf.write(tmp_path / "net.nir", nodes, edges)
     theirs = layer("Synaptic", "zero", x, w, zero, w, zero)
-    ours = interp.run(load_model(path, reset_timing="at_spike").graph, x).output
+    ours = interp.run(load_model(path, reset="zero", reset_timing="at_spike").graph, x).output
     assert (ours != theirs).mean() > 0.05
 
 

@@ -181,7 +181,7 @@ def test_the_norse_neuron_on_the_chip(models: Path, tmp_path: Path) -> None:
 
 
 REAL = {
-    "braille_noDelay_bias_zero.nir": {},
+    "braille_noDelay_bias_zero.nir": {"reset": "zero"},
     "braille_noDelay_noBias_subtract.nir": {"reset": "subtract"},
     "cnn_sinabs.nir": {},
 }

@@ -21,7 +21,9 @@ from qspinn.cli.options import (
     scaling,
 )
 from qspinn.errors import QspinnError
+from qspinn.frontends import repair
 from qspinn.memory import amount
+from qspinn.output import check_file, write_file
 from qspinn.pipeline import lower
 from qspinn.report import tables
 from qspinn.text import text
@@ -29,12 +31,22 @@ from qspinn.text import text
 
 @click.command(name="inspect")
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--fix",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.nir",
+    help="Write MODEL anew: flat, current, with nothing left open; say what changed.",
+)
+@click.option("--force", is_flag=True, help="Let --fix write over a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on stdout.")
 @scale_options
 @model_options
 @data_options
 def inspect_command(**options: Any) -> None:
     """Say what MODEL holds, what its import assumed, and whether each target can take it."""
+    if options["fix"] is not None:
+        _fix(options)
+        return
     with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
         job = jobs.prepare(
             options["model"],
@@ -60,6 +72,22 @@ def inspect_command(**options: Any) -> None:
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
     for name, verdict in verdicts.items():
         screen.print(f"{name}: {verdict}", markup=False)
+
+
+def _fix(options: dict[str, Any]) -> None:
+    """Write a clean file, and nothing else."""
+    check_file(options["fix"], replace=options["force"])
+    made = repair(options["model"], **chosen(options, MODEL_OPTIONS))
+    write_file(options["fix"], made.content)
+    if options["as_json"]:
+        assumptions = [asdict(a) for a in made.imported.assumptions]
+        facts = {"wrote": str(options["fix"]), "changes": made.changes, "assumptions": assumptions}
+        click.echo(json.dumps(facts, indent=2))
+        return
+    screen = tables.console()
+    screen.print(tables.assumptions(made.imported.assumptions))
+    screen.print(tables.changes(made.changes))
+    screen.print(f"Wrote {options['fix']}", markup=False)
 
 
 def _verdict(job: jobs.Job, backend: Backend) -> str:

@@ -23,6 +23,16 @@ SEED = click.IntRange(0, 2**32 - 1)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SCALES = ("equation", "jump", "decayed")
+
+
+def _number_or_word(context: Any, option: Any, value: str | None) -> float | str | None:
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
+
+
 _MODEL = (
     click.option("--dt", type=float, help="Seconds per step of the trained network."),
     click.option("--integrator", type=click.Choice(["euler", "exact"]), help="How decays follow."),
@@ -33,11 +43,19 @@ _MODEL = (
     click.option("--compare", type=click.Choice(COMPARES), help="When a neuron fires."),
     click.option("--dialect", help="The framework that wrote the file."),
     click.option("--max-spikes", type=int, help="Most spikes a neuron sends in a step."),
+    click.option("--v-min", callback=_number_or_word,
+                 help="Lower clamp: none, threshold (at -threshold) or a number."),
+    click.option("--v-start", type=click.Choice(["zero", "v_leak", "v_reset"]),
+                 help="Where membranes start."),
+    click.option("--r-scale", type=click.Choice(SCALES), help="What a current adds to a membrane: "
+                 "r * (1 - decay), r, or r * dt / (tau * decay)."),
+    click.option("--w-in-scale", type=click.Choice(SCALES), help="What a spike adds to a current: "
+                 "w_in * (1 - decay), w_in, or w_in * decay."),
     click.option("--readout", type=click.Choice(READOUTS)),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
-    "readout",
+    "v_min", "v_start", "r_scale", "w_in_scale", "readout",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),

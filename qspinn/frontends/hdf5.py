@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -19,11 +21,20 @@ MAX_MEMBERS = 4096
 MAX_ELEMENTS = 1 << 26
 """All arrays of a file together; checked before anything is allocated."""
 MAX_TEXT = 4096
+MAX_BYTES = 4 * MAX_TEXT
+"""Of a text: a letter takes at most four."""
+MAX_TEXTS = 1 << 17
 MAX_FILE = 1 << 30
 
 Value = Array | str
 
-_HEAP = b"GCOL\1\0\0\0"
+_HEAP = b"GCOL\1"
+_DESCRIPTOR = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
+"""A text of any length, as it stands in its dataset."""
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32,
+    h5py.h5z.FILTER_LZF,
+}  # fmt: skip
 
 
 def shown(name: str) -> str:
@@ -54,8 +65,18 @@ def opened(path: Path, hint: str) -> Iterator[h5py.File]:
             raise FrontendError(what, at=at, hint=hint)
         _check_heaps(path)
         with h5py.File(path, "r") as file:
+            if file.userblock_size:
+                raise FrontendError("has a block of foreign bytes in front", at=at, hint=hint)
             yield file
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zlib.error,
+        MemoryError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise FrontendError(
             f"is damaged or truncated: {reason}", at=at, hint="copy or export it again"
@@ -126,9 +147,10 @@ def _check_heaps(path: Path) -> None:
             while at + 16 <= end:
                 index = int.from_bytes(data[at : at + 2], "little")
                 length = int.from_bytes(data[at + 8 : at + 16], "little")
-                if index == 0 and length == 0:
-                    raise OSError("a heap of texts holds an empty piece")
-                at += length if index == 0 else 16 + (length + 7) // 8 * 8
+                step = length if index == 0 else 16 + (length + 7) // 8 * 8
+                if not 0 < step <= end - at:
+                    raise OSError("a heap of texts holds an empty piece, or one beyond its end")
+                at += step
             start = data.find(_HEAP, start + 8)
 
 
@@ -144,6 +166,54 @@ def stored_here(item: h5py.Dataset, at: str) -> None:
             at=at,
             hint="store the data in the file itself",
         )
+    _affordable(item, at)
+
+
+def _affordable(item: h5py.Dataset, at: str) -> None:
+    """Refuse what takes HDF5 more memory to read than its values do, or code of others."""
+    plan = item.id.get_create_plist()
+    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    if foreign := set(filters) - _FILTERS:
+        raise FrontendError(f"is packed by filter {min(foreign)}, which is not read", at=at)
+    if item.chunks and math.prod(item.chunks) > MAX_ELEMENTS:
+        raise FrontendError(f"is stored in pieces of {item.chunks} values", at=at)
+    text = h5py.check_string_dtype(item.dtype)
+    if text is not None and text.length is not None and text.length > MAX_BYTES:
+        raise FrontendError(f"is a text of {text.length} bytes, the limit is {MAX_BYTES}", at=at)
+    if text is None or text.length is not None or not item.size:
+        return
+    if item.size > MAX_TEXTS:
+        raise FrontendError(f"holds {item.size} texts, the limit is {MAX_TEXTS}", at=at)
+    lengths = np.frombuffer(_descriptors(item, filters, at), _DESCRIPTOR)["length"]
+    if lengths.size < item.size:
+        raise FrontendError("holds fewer texts than it says", at=at)
+    if (longest := int(lengths.max())) > MAX_BYTES:
+        raise FrontendError(f"is a text of {longest} bytes, the limit is {MAX_BYTES}", at=at)
+
+
+def _descriptors(item: h5py.Dataset, filters: list[int], at: str) -> bytes:
+    """What stands in the file for texts: HDF5 believes its lengths before it looks further."""
+    layout = item.id.get_create_plist().get_layout()
+    with open(item.file.filename, "rb") as file:
+        if layout == h5py.h5d.CONTIGUOUS:
+            file.seek(item.id.get_offset() or 0)
+            return file.read(item.size * _DESCRIPTOR.itemsize)
+        if layout == h5py.h5d.CHUNKED and filters in ([], [h5py.h5z.FILTER_DEFLATE]):
+            return b"".join(_pieces(item, file, packed=bool(filters)))
+    raise FrontendError(
+        "is text in a form that is not read", at=at, hint="write it without filters"
+    )
+
+
+def _pieces(item: h5py.Dataset, file: BinaryIO, *, packed: bool) -> Iterator[bytes]:
+    size = math.prod(item.chunks) * _DESCRIPTOR.itemsize
+    for number in range(min(item.id.get_num_chunks(), MAX_MEMBERS)):
+        info = item.id.get_chunk_info(number)
+        file.seek(info.byte_offset)
+        content = file.read(min(info.size, size) if not packed else info.size)
+        if packed and not info.filter_mask:
+            content = zlib.decompressobj().decompress(content, size)
+        yield content[: len(content) // _DESCRIPTOR.itemsize * _DESCRIPTOR.itemsize]
 
 
 def _text(item: h5py.Dataset, at: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qspinn.dynamics import Model
 from qspinn.errors import FrontendError
-from qspinn.frontends.hdf5 import Value
+from qspinn.frontends.hdf5 import Value, shown
 from qspinn.frontends.lava_dl_file import FileLayer, numbers
 from qspinn.ir import Array, Param, Shape, State
 from qspinn.neurons import integrator, spiking
@@ -52,7 +52,7 @@ def cell(layer: FileLayer, shape: Shape, bias: Array | None, *, direct: bool) ->
     kind = said["type"]
     if kind not in KINDS:
         raise FrontendError(
-            f"its neurons are of type {kind}", hint=f"{' and '.join(KINDS)} are read"
+            f"its neurons are of type {shown(str(kind))}", hint=f"{' and '.join(KINDS)} are read"
         )
     lost = {name: _within(said, name, UNITY, at) for name in ("iDecay", "vDecay")}
     threshold = _within(said, "vThMant", 1 << 30, at)

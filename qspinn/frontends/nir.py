@@ -5,24 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qspinn.errors import FrontendError, VerifyError, located
 from qspinn.frontends import nir_counts
 from qspinn.frontends.nir_counts import Highs
+from qspinn.frontends.nir_dialect import COUNTERS, LEAKY
 from qspinn.frontends.nir_file import FileNode, read, walk
 from qspinn.frontends.nir_flatten import ADDING, Flat, flatten, safe
 from qspinn.frontends.nir_gains import fold
 from qspinn.frontends.nir_layers import declared_shape, shapes
-from qspinn.frontends.nir_neurons import Cell, discretize
+from qspinn.frontends.nir_neurons import Cell, discretize, span
 from qspinn.frontends.nir_rules import Choice, Rules, settle
 from qspinn.frontends.nir_wiring import Steps, order, recurrent, wire
 from qspinn.frontends.report import DEFAULT, IN_FILE, Assumption, Imported, inferred
 from qspinn.ir import Delay, Graph, Input, Neuron, Node, Output, Shape
 from qspinn.verify import verify
 
-_KEPT = ("T", "encoder", "gain", "readout")
+R_MEANS = {
+    ("equation", False): "a current adds r * (1 - decay)", ("jump", False): "a current adds r",
+    ("decayed", False): "a current adds r * dt / (tau * decay)",
+    ("equation", True): "a current adds r * dt", ("jump", True): "a current adds r",
+}  # fmt: skip
+W_IN_MEANS = {
+    "equation": "a spike adds w_in * (1 - decay)", "jump": "a spike adds w_in",
+    "decayed": "a spike adds w_in * decay",
+}  # fmt: skip
+KEPT = ("T", "encoder", "gain", "readout")
 """Words of the file's own metadata that others will want to know."""
 
 
@@ -37,6 +48,10 @@ def load(
     synapse: str | None = None,
     dialect: str | None = None,
     max_spikes: int | None = None,
+    v_min: str | float | None = None,
+    v_start: str | None = None,
+    r_scale: str | None = None,
+    w_in_scale: str | None = None,
     readout: str | None = None,
     input_kind: str | None = None,
     input_high: int | None = None,
@@ -57,6 +72,12 @@ def load(
         dialect: ``nir`` (the bare equations), ``snntorch``, ``norse``, ``sinabs``, ``rockpool`` or
             ``spikingjelly``.
         max_spikes: The most spikes of a neuron in a step, 2**b - 1; 1 makes all ordinary.
+        v_min: The lower clamp of membranes: ``none``, ``threshold`` (at -threshold) or a number.
+        v_start: Where membranes start: ``zero``, ``v_leak`` or ``v_reset``.
+        r_scale: What a current adds to a membrane: ``equation``, r * (1 - decay), or r * dt
+            without a leak; ``jump``, r; ``decayed``, r * dt / (tau * decay).
+        w_in_scale: What a spike adds to a synaptic current: ``equation``, w_in * (1 - decay);
+            ``jump``, w_in; ``decayed``, w_in * decay.
         readout: One of `qspinn.ir.READOUTS`.
         input_kind: ``spike`` (0 or 1), ``count`` or ``current``.
         input_high: The largest count at the input.
@@ -67,54 +88,77 @@ def load(
     options = {
         "dt": dt, "integrator": integrator, "reset": reset, "reset_timing": reset_timing,
         "compare": compare, "synapse": synapse, "dialect": dialect, "max_spikes": max_spikes,
+        "v_min": v_min, "v_start": v_start, "r_scale": r_scale, "w_in_scale": w_in_scale,
         "readout": readout, "input_kind": input_kind, "input_high": input_high,
     }  # fmt: skip
-    root, version = read(Path(path))
+    imported, _ = reading(Path(path), options)
+    return imported
+
+
+def reading(path: Path, options: Mapping[str, Any]) -> tuple[Imported, Build]:
+    """What `load` returns, and the work behind it; options that are None count as not given.
+
+    Raises:
+        FrontendError: As `load`.
+    """
+    root, version = read(path)
     neurons = [node for node in walk(root) if node.kind in ADDING]
     given = {name: value for name, value in options.items() if value is not None}
     rules, notes = settle(root, neurons, given)
     flat, more = flatten(root)
+    build = Build(flat, rules)
     try:
         # Extreme numbers overflow here and there; the verifier names the parameter they end in.
         with np.errstate(all="ignore"):
-            graph, built = _Build(flat, rules).graph(safe(Path(path).stem))
+            graph, built = build.graph(safe(path.stem))
     except VerifyError as error:
         raise FrontendError(error.message, hint=error.hint, at=error.at or "node") from error
     meta: dict[str, object] = {"format": "nir", "version": version, "dialect": rules.dialect.name}
     meta |= {"dt": rules.dt} if rules.dt is not None else {}
-    meta |= {k: v for k, v in rules.written.items() if k in _KEPT}
+    meta |= {k: v for k, v in rules.written.items() if k in KEPT}
     meta["names"] = {n: node.label for n, node in flat.nodes.items() if node.label != n}
-    return Imported(graph, (*notes, *more, *built), meta)
+    return Imported(graph, (*notes, *more, *built), meta), build
 
 
 @dataclass
-class _Build:
-    """One import under way: from the flat graph of the file to ours."""
+class Build:
+    """One import: from the flat graph of the file to ours.
+
+    Attributes:
+        flat: The file's nodes; once `graph` is made, with the delays of its cycles.
+        rules: How they are computed.
+        steps: Of the Delay nodes.
+        shapes: Of all signals.
+        made: Our nodes for those without state, before gains were folded into them.
+        nodes: Our nodes.
+        cells: The neurons among them, discretized.
+    """
 
     flat: Flat
     rules: Rules
     steps: Steps = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    made: dict[str, Node] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     notes: list[Assumption] = field(default_factory=list)
 
     def graph(self, name: str) -> tuple[Graph, list[Assumption]]:
+        """The graph, and what was assumed to make it."""
         self.flat, self.steps, delays = wire(self.flat, self.rules)
-        self.shapes, made = shapes(self.flat)
+        self.shapes, self.made = shapes(self.flat)
         self._check_ports()
         loops = recurrent(self.flat, self.steps)
         names = order(self.flat, self.steps, loops)
         self._note_idle(names)
         for each in names:
             self.nodes[each] = (
-                made[each] if each in made else self._node(each, looped=each in loops)
+                self.made[each] if each in self.made else self._node(each, looped=each in loops)
             )
         self._note_cells()
         self.notes += delays
-        sends_spikes = self._sending_spikes()
-        for each, cell in self.cells.items():
-            fold(self.nodes, each, cell.gain, self.shapes[each], sends_spikes=sends_spikes)
+        gains = {each: (cell.gain, self.shapes[each]) for each, cell in self.cells.items()}
+        self.nodes = fold(self.nodes, gains, sends_spikes=self._sending_spikes())
         self._limit_counts(loops)
         graph = Graph(name, tuple(self.nodes.values()))
         return verify(graph), self.notes
@@ -123,11 +167,9 @@ class _Build:
         for label, declared, source in self.flat.ports:
             size = int(np.prod(declared))
             if source in self.shapes and size != np.prod(self.shapes[source]):
-                raise FrontendError(
-                    f"declares {size} elements, but {self.flat.label(source)} sends "
-                    f"{self.shapes[source]}",
-                    at=label,
-                )
+                sent = self.shapes[source]
+                what = f"declares {size} elements; read as the {sent} that {source} sends"
+                self.notes.append(Assumption(label, what, IN_FILE))
 
     def _note_idle(self, names: list[str]) -> None:
         for name, node in self.flat.nodes.items():
@@ -168,7 +210,8 @@ class _Build:
         return Input(name=node.name, shape=shape, kind=kind.value, high=most)
 
     def _output(self, node: FileNode, inputs: tuple[str, ...]) -> Node:
-        declared, shape = declared_shape(node), self.shapes[node.name]
+        shape = self.shapes[node.name]
+        declared = declared_shape(node) if "shape" in node.params else shape
         if np.prod(declared) != np.prod(shape):
             raise FrontendError(f"has shape {declared}, but {shape} arrives", at=node.label)
         if declared != shape:
@@ -221,6 +264,34 @@ class _Build:
             n: str(c.options["synapse"]) for n, c in self.cells.items() if c.options["synapse"]
         }
         self._note_rule("current into the membrane", "synapse", synapses)
+        self._note_gains()
+
+    def _note_gains(self) -> None:
+        """What r and w_in mean, where neurons have them; the lower clamp and the start."""
+        gained = {n: c for n, c in self.cells.items() if c.kind != "Threshold"}
+        for word, key, kinds in (
+            ("r of leaky membranes", "r_scale", LEAKY), ("r of others", "r_scale", COUNTERS),
+        ):  # fmt: skip
+            means = {
+                n: R_MEANS[self.rules.scale(c.kind), c.kind in COUNTERS]
+                for n, c in gained.items()
+                if c.kind in kinds
+            }
+            self._note_rule(word, key, means)
+        spikes = W_IN_MEANS[self.rules["w_in_scale"].value]
+        self._note_rule("w_in", "w_in_scale", {
+            n: spikes for n, c in gained.items() if c.kind.startswith("Cuba")
+        })  # fmt: skip
+        floors = {
+            n: f"at {span(c.values['v_min'])}" if "v_min" in c.values else "none"
+            for n, c in gained.items()
+            if c.fires
+        }
+        self._note_rule("lower clamp", "v_min", floors)
+        single = {n: "at most 1" for n, c in gained.items() if c.fires and not c.several}
+        self._note_rule("spikes a step", "max_spikes", single)
+        starts = {n: span(c.start) for n, c in gained.items() if np.any(c.start)}
+        self._note_rule("membranes start at", "v_start", starts)
 
     def _note_rule(self, word: str, key: str, values: Mapping[str, str]) -> None:
         by_value: dict[str, list[str]] = {}
@@ -231,7 +302,14 @@ class _Build:
             source = self.rules[key].source
             if key == "reset" and source == DEFAULT and value == "zero":
                 who += "; a file cannot say subtract: give reset=subtract if it was trained so"
+            if key == "integrator" and source == DEFAULT and value == "euler":
+                who += self._beside_euler(names)
             self.notes.append(Assumption(word, value + who, source))
+
+    def _beside_euler(self, names: list[str]) -> str:
+        """How far the other discretization is, for who must choose between them."""
+        lost = np.concatenate([1 - np.ravel(self.cells[n].values["decay"]) for n in names])
+        return f"; decays of {span(1 - lost)}, which integrator=exact makes {span(np.exp(-lost))}"
 
     def _limit_counts(self, loops: set[str]) -> None:
         """Settle how many spikes each neuron may send, and what the delays carry."""

@@ -18,8 +18,12 @@ from qspinn.frontends.nir_file import FileNode
 
 LEAKY = ("LI", "LIF", "CubaLI", "CubaLIF")
 COUNTERS = ("I", "IF")
-SPIKING = ("IF", "LIF", "CubaLIF", "Threshold")
+RESETTING = ("IF", "LIF", "CubaLIF")
+SPIKING = (*RESETTING, "Threshold")
 INTEGRATORS = ("euler", "exact")
+STARTS = ("zero", "v_leak", "v_reset")
+SCALES = ("equation", "jump", "decayed")
+"""What the gains r and w_in mean; see `Dialect`."""
 
 SAME = 1e-5
 """Relative difference up to which two values of float32 files are one."""
@@ -90,11 +94,15 @@ DIALECTS: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A dialect, why it was recognized, and dt where the numbers give it away."""
+    """A dialect, why it was recognized, and dt where the numbers give it away.
+
+    ``rivals`` are dialects that write the same numbers and mean other spikes by them.
+    """
 
     dialect: str
     reason: str
     dt: float | None = None
+    rivals: tuple[str, ...] = ()
 
 
 def detect(neurons: Sequence[FileNode]) -> Guess:
@@ -119,7 +127,7 @@ def _detect(leaky: list[FileNode], counters: list[FileNode]) -> Guess:
     if counters:
         return _with_counters(leaky, counters)
     ratios = np.concatenate([_ratio(n) for n in leaky])
-    if _is(ratios, 1e-4) and _unit_synapses(leaky, 1e-4):
+    if _is(ratios, 1e-4) and _unit_synapses(leaky, 1e-4) and _at_zero(leaky):
         return Guess("snntorch", "tau / r is 1e-4 in every neuron", 1e-4)
     if _is(gains, 1.0) and all(_is(_weights(n), 1.0) for n in leaky):
         return _unit_gains(leaky)
@@ -152,9 +160,10 @@ def _with_counters(leaky: list[FileNode], counters: list[FileNode]) -> Guess:
 
 def _unit_gains(leaky: list[FileNode]) -> Guess:
     if not _plain(leaky):
-        return Guess("nir", "r and w_in are 1, as in the equations")
+        return Guess("nir", "r and w_in are 1, as in the equations", rivals=("norse",))
     if min(_flat(n, "tau").min() for n in leaky) >= 1:
-        return Guess("sinabs", "r is 1 and tau is at least 1, so it counts steps")
+        reason = "r is 1 and tau is at least 1, so it counts steps"
+        return Guess("sinabs", reason, rivals=("nir",))
     return Guess("norse", "r is 1 and tau is in seconds, as its exporter writes them")
 
 
@@ -163,6 +172,12 @@ def _check_times(node: FileNode) -> None:
         if name in node.params and node.array(name).min() <= 0:
             least = node.array(name).min()
             raise FrontendError(f"{name} must be positive, not {least:g}", at=node.label)
+
+
+def _at_zero(leaky: list[FileNode]) -> bool:
+    """Whether nothing rests or is reset anywhere but at 0, as snnTorch knows no other place."""
+    places = [n.array(p) for n in leaky for p in ("v_leak", "v_reset") if p in n.params]
+    return not any(place.any() for place in places)
 
 
 def _plain(leaky: list[FileNode]) -> bool:

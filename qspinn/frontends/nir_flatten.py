@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from qspinn.errors import FrontendError
 from qspinn.frontends.hdf5 import shown
 from qspinn.frontends.nir_file import FileNode
@@ -63,6 +65,7 @@ def flatten(graph: FileNode) -> tuple[Flat, list[Assumption]]:
         else:
             sources[target].append(source)
     ports = _without_ports(leaves, sources)
+    notes += _with_ends(leaves, sources)
     names = _safe_names(list(sources))
     if changed := [f"{_label(p)} is {names[p]}" for p in sources if names[p] != _label(p)]:
         notes.append(Assumption("names", ", ".join(changed), IN_FILE))
@@ -151,6 +154,53 @@ def _without_ports(
         ]
         ports += [(port, shape, source) for source in before]
     return ports
+
+
+def _with_ends(leaves: dict[Path, FileNode], sources: dict[Path, list[Path]]) -> list[Assumption]:
+    """Add an Input or Output where none is and only one node can be meant to have it."""
+    notes: list[Assumption] = []
+    kinds = {leaf.kind for leaf in leaves.values()}
+    read = {source for found in sources.values() for source in found}
+    if "Input" not in kinds:
+        roots = [path for path, found in sources.items() if not found]
+        shape = _needed(leaves[roots[0]]) if len(roots) == 1 else None
+        if shape is not None:
+            path = _free("input", leaves)
+            leaves[path] = FileNode(path[0], "Input", {"shape": np.array(shape)})
+            sources[path] = []
+            sources[roots[0]].append(path)
+            what = f"an Input of shape {shape} added in front of {_label(roots[0])}"
+            notes.append(Assumption("nodes", what, inferred("the only node that reads nothing")))
+    if "Output" not in kinds:
+        ends = [path for path in sources if path not in read and leaves[path].kind != "Input"]
+        if len(ends) == 1:
+            path = _free("output", leaves)
+            leaves[path] = FileNode(path[0], "Output")
+            sources[path] = [ends[0]]
+            what = f"an Output added behind {_label(ends[0])}"
+            notes.append(Assumption("nodes", what, inferred("the only node that nothing reads")))
+    return notes
+
+
+def _needed(node: FileNode) -> tuple[int, ...] | None:
+    """The shape that a node's parameters demand of its input, if they do."""
+    if node.kind in ("Linear", "Affine") and node.array("weight").ndim == 2:
+        return (int(node.array("weight").shape[1]),)
+    if node.kind in ("Conv1d", "Conv2d") and "input_shape" in node.params:
+        channels = node.array("weight").shape[1] * int(np.ravel(node.array("groups"))[0])
+        return (int(channels), *(int(n) for n in np.ravel(node.array("input_shape"))))
+    if "v_threshold" in node.params and node.array("v_threshold").ndim:
+        return node.array("v_threshold").shape
+    return None
+
+
+def _free(name: str, leaves: Mapping[Path, FileNode]) -> Path:
+    taken = {_raw(path).lower() for path in leaves}
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name}_{count}"
+    return (free,)
 
 
 def _check_arity(flat: Flat) -> None:

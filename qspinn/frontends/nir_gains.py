@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -27,38 +29,49 @@ _THROUGH = (Flatten, SumPool2d, AvgPool2d)
 
 
 def fold(
-    nodes: Nodes, name: str, gain: FloatArray, shape: Shape, *, sends_spikes: set[str]
-) -> None:
-    """Multiply every current that enters the neurons ``name`` by ``gain``.
+    nodes: Nodes, gains: Mapping[str, tuple[FloatArray, Shape]], *, sends_spikes: set[str]
+) -> Nodes:
+    """The graph with every current that enters a neuron node multiplied by that node's gain.
 
     A source that sends spikes gets a one-to-one connection of that strength; so does one whose
     weights cannot take the factor, because other nodes read it or its weights are shared in space.
 
     Args:
-        nodes: The graph by name, in order; changed.
-        name: The neuron node.
-        gain: A scalar, or one factor for each neuron.
-        shape: Of the neurons.
+        nodes: The graph by name, in order.
+        gains: By neuron node: a scalar, or one factor for each neuron; and the neurons' shape.
         sends_spikes: Nodes whose output is spikes or counts, not a current.
     """
-    neuron = nodes[name]
-    inputs = list(neuron.inputs)
-    for at, source in enumerate(inputs):
-        if source not in sends_spikes and (np.all(gain == 1) or _into(nodes, source, gain, shape)):
-            continue
-        link = _free(nodes, f"{source}_to_{name}")
-        inputs[at] = link
-        _insert(nodes, Scale(name=link, inputs=(source,), scale=Param(gain)), before=name)
-    nodes[name] = replace(neuron, inputs=tuple(inputs))
+    nodes = dict(nodes)
+    readers = Counter(source for node in nodes.values() for source in node.inputs)
+    taken = {name.lower() for name in nodes}
+    links: dict[str, list[Node]] = {}
+    for name, (gain, shape) in gains.items():
+        inputs = list(nodes[name].inputs)
+        for at, source in enumerate(inputs):
+            if source not in sends_spikes and (
+                np.all(gain == 1) or _into(nodes, source, gain, shape, readers)
+            ):
+                continue
+            inputs[at] = _free(taken, f"{source}_to_{name}")
+            link = Scale(name=inputs[at], inputs=(source,), scale=Param(gain))
+            links.setdefault(name, []).append(link)
+        nodes[name] = replace(nodes[name], inputs=tuple(inputs))
+    found: Nodes = {}
+    for name, node in nodes.items():
+        found |= {link.name: link for link in links.get(name, ())}
+        found[name] = node
+    return found
 
 
-def _into(nodes: Nodes, source: str, gain: FloatArray, shape: Shape) -> bool:
+def _into(
+    nodes: Nodes, source: str, gain: FloatArray, shape: Shape, readers: Mapping[str, int]
+) -> bool:
     """Fold into the weights of ``source``, or of what it passes on; whether that could be done."""
     node = nodes[source]
-    if sum(other.inputs.count(source) for other in nodes.values()) != 1:
+    if readers[source] != 1:
         return False
     if isinstance(node, _THROUGH):
-        return gain.ndim == 0 and _into(nodes, node.inputs[0], gain, shape)
+        return gain.ndim == 0 and _into(nodes, node.inputs[0], gain, shape, readers)
     if isinstance(node, Scale):
         nodes[source] = replace(node, scale=Param(node.scale.values * gain))
         return True
@@ -84,18 +97,10 @@ def _by_row(gain: FloatArray, shape: Shape, rows: int) -> FloatArray | None:
     return each[:, 0] if (each == each[:, :1]).all() else None
 
 
-def _insert(nodes: Nodes, new: Node, *, before: str) -> None:
-    items = list(nodes.items())
-    at = [key for key, _ in items].index(before)
-    items.insert(at, (new.name, new))
-    nodes.clear()
-    nodes.update(items)
-
-
-def _free(nodes: Nodes, name: str) -> str:
-    taken = {n.lower() for n in nodes}
+def _free(taken: set[str], name: str) -> str:
     free, count = name, 1
     while free.lower() in taken:
         count += 1
         free = f"{name}_{count}"
+    taken.add(free.lower())
     return free

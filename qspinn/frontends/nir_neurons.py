@@ -113,7 +113,7 @@ def discretize(node: FileNode, shape: Shape, rules: Rules, *, recurrent: bool) -
     if node.kind in SPIKING:
         options |= _firing(node, rules, values, found, recurrent=recurrent)
         several = _several(node, rules, found["threshold"], str(options["timing"]))
-    start = values.get(rules.dialect.start, np.zeros(()))
+    start = values.get(rules["v_start"].value, np.zeros(()))
     target = values.get("v_reset", np.zeros(()))
     aside = np.any(target) and options["reset"] != "value"
     unused = f"v_reset {span(target)} is not used" if aside else ""
@@ -152,7 +152,7 @@ class _Step:
         tau, weight = self.values["tau_syn"], self.values.get("w_in", np.ones(()))
         decay = self.decay(tau, "tau_syn")
         gains = {"equation": self.share(tau, decay), "jump": np.ones(()), "decayed": decay}
-        return decay, np.asarray(weight * gains[self.rules.dialect.current])
+        return decay, np.asarray(weight * gains[self.rules["w_in_scale"].value])
 
     def membrane(self) -> tuple[FloatArray | None, FloatArray]:
         """The decay, or None without a leak, and what a current adds to the membrane."""
@@ -160,15 +160,19 @@ class _Step:
             return np.zeros(()), np.ones(())  # a membrane that forgets: v is the current
         r = self.values["r"]
         if "tau" not in self.values and "tau_mem" not in self.values:
-            if self.rules.dialect.counter == "jump":
+            scale = self.rules.scale(self.node.kind)
+            if scale == "jump":
                 return None, r
+            if scale == "decayed":
+                raise FrontendError("r_scale decayed needs a leak", at=self.node.label)
             return None, r * self.rules.need_dt(self.node.label, "it integrates r times its input")
         name = "tau" if "tau" in self.values else "tau_mem"
         tau = self.values[name]
         decay = self.decay(tau, name)
-        if self.rules.dialect.membrane == "jump":
+        scale = self.rules.scale(self.node.kind)
+        if scale == "jump":
             return decay, r
-        if self.rules.dialect.membrane == "decayed":
+        if scale == "decayed":
             dt = self.rules.need_dt(self.node.label, f"{name} is {span(tau)}")
             return decay, r * dt / (tau * decay)
         return decay, r * self.share(tau, decay)
@@ -194,14 +198,19 @@ def _firing(
         timing = timing or rules.dialect.timing(node.kind, reset, recurrent=recurrent)
     if reset == "value":
         found["v_reset"] = target
-    floor = rules.dialect.floor and node.kind == "IF"
-    if floor:
-        found["v_min"] = -threshold
+    floor = rules.floor(node.kind)
+    if floor != "none":
+        found["v_min"] = -threshold if floor == "threshold" else np.asarray(float(floor))
+        if floor != "threshold" and (found["v_min"] >= threshold).any():
+            raise FrontendError(
+                f"v_min {span(found['v_min'])} is not below the threshold {span(threshold)}",
+                at=node.label,
+            )
     return {
         "reset": reset,
         "timing": timing,
         "compare": rules["compare"].value if node.kind != "Threshold" else ">",
-        "clamp": floor,
+        "clamp": floor != "none",
     }
 
 

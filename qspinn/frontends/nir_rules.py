@@ -11,7 +11,17 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.hdf5 import Value, shown
-from qspinn.frontends.nir_dialect import DIALECTS, INTEGRATORS, Dialect, Guess, detect
+from qspinn.frontends.nir_dialect import (
+    COUNTERS,
+    DIALECTS,
+    INTEGRATORS,
+    RESETTING,
+    SCALES,
+    STARTS,
+    Dialect,
+    Guess,
+    detect,
+)
 from qspinn.frontends.nir_file import FileNode
 from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, inferred
 from qspinn.ir import READOUTS
@@ -26,12 +36,20 @@ WORDS: Mapping[str, Sequence[str]] = {
     "synapse": ("new", "old"),
     "readout": READOUTS,
     "input_kind": ("spike", "count", "current"),
+    "v_start": STARTS,
+    "r_scale": SCALES,
+    "w_in_scale": SCALES,
 }
+FLOORS = ("none", "threshold")
+"""What v_min may be besides a number: no lower clamp, or one at -threshold."""
 NUMBERS = ("dt", "gain")
 WHOLE = {"max_spikes": 65535, "input_high": 65535, "T": 1 << 20}
 """Whole numbers, and the largest that makes sense."""
 
-SEMANTICS = ("integrator", "reset", "reset_timing", "compare", "synapse")
+SEMANTICS = (
+    "integrator", "reset", "reset_timing", "compare", "synapse", "v_min", "v_start", "r_scale",
+    "w_in_scale",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,19 @@ class Rules:
             )
         return self.dt
 
+    def scale(self, kind: str) -> str:
+        """What r means in neurons of a kind."""
+        usual = self.dialect.counter if kind in COUNTERS else self.dialect.membrane
+        return str(self.settings["r_scale"].value or usual)
+
+    def floor(self, kind: str) -> str | float:
+        """Where the membranes of a kind are clamped from below: one of `FLOORS`, or a number."""
+        if kind not in RESETTING:
+            return "none"
+        chosen: str | float | None = self.settings["v_min"].value
+        usual = "threshold" if self.dialect.floor and kind in COUNTERS else "none"
+        return usual if chosen is None else chosen
+
     def at(self, node: FileNode) -> Rules:
         """The rules with what qspinn wrote into one node's own metadata."""
         own = {k: Choice(v, IN_FILE) for k, v in words(node.meta, node.label).items() if k != "dt"}
@@ -108,15 +139,19 @@ def settle(
     name, source = _dialect(given, written, guess)
     dialect = DIALECTS[name]
     same = name == guess.dialect
-    usual = f"as {name} computes" if name != "nir" else ""
+    usual = inferred(f"as {name} computes") if name != "nir" else DEFAULT
     settings = {
         "dt": Choice(*_dt(dialect, guess, same=same)),
-        "integrator": Choice(dialect.integrator, inferred(usual) if usual else DEFAULT),
-        "reset": Choice(dialect.reset, inferred(usual) if dialect.reset else DEFAULT),
-        "reset_timing": Choice(None, inferred(usual) if usual else DEFAULT),
-        "compare": Choice(dialect.compare, inferred(usual) if usual else DEFAULT),
-        "synapse": Choice(dialect.synapse, inferred(usual) if usual else DEFAULT),
-        "max_spikes": Choice(None, inferred(usual) if usual else DEFAULT),
+        "integrator": Choice(dialect.integrator, usual),
+        "reset": Choice(dialect.reset, usual if dialect.reset else DEFAULT),
+        "reset_timing": Choice(None, usual),
+        "compare": Choice(dialect.compare, usual),
+        "synapse": Choice(dialect.synapse, usual),
+        "max_spikes": Choice(None, usual),
+        "v_min": Choice(None, usual),
+        "v_start": Choice(dialect.start, usual),
+        "r_scale": Choice(None, usual),
+        "w_in_scale": Choice(dialect.current, usual),
         "readout": Choice(None, DEFAULT),
         "input_kind": Choice("spike", DEFAULT),
         "input_high": Choice(None, DEFAULT),
@@ -126,6 +161,7 @@ def settle(
     if written.get("encoder") == "direct" and settings["input_kind"].source == DEFAULT:
         settings["input_kind"] = Choice("current", IN_FILE)
     rules = Rules(dialect, settings, given, written)
+    _require_reset(rules, neurons)
     return rules, _report(rules, source)
 
 
@@ -136,7 +172,34 @@ def _dialect(given: Mapping[str, Any], written: Mapping[str, Any], guess: Guess)
         return written["dialect"], IN_FILE
     if any(word in written for word in SEMANTICS):
         return "nir", IN_FILE
+    if guess.rivals:
+        choices = (guess.dialect, *guess.rivals)
+        raise FrontendError(
+            f"the file is as {' and '.join(choices)} would write it, and they mean different "
+            f"spikes by it ({guess.reason})",
+            at="dialect",
+            hint=f"give --dialect {' or --dialect '.join(choices)}; nir means the bare equations",
+        )
     return guess.dialect, inferred(guess.reason)
+
+
+def _require_reset(rules: Rules, neurons: Sequence[FileNode]) -> None:
+    """Refuse to guess where the two kinds of reset are written alike and give other spikes.
+
+    Raises:
+        FrontendError: Neither an option nor the file says the kind.
+    """
+    if rules.dialect.name != "snntorch" or rules["reset"].value is not None:
+        return
+    open_ = [n.label for n in neurons if n.kind in RESETTING and not rules.at(n)["reset"].value]
+    if open_:
+        raise FrontendError(
+            "snnTorch writes networks that reset to zero and by subtraction alike: the file "
+            f"cannot say which {', '.join(open_[:4])} was trained with",
+            at="reset",
+            hint="give --reset zero or --reset subtract, whichever reset_mechanism was; "
+            "SpikingJelly without decay_input writes such numbers, too: --dialect spikingjelly",
+        )
 
 
 def _dt(dialect: Dialect, guess: Guess, *, same: bool) -> tuple[float | None, str]:
@@ -177,6 +240,9 @@ def _checked(values: Mapping[str, Any], at: str) -> dict[str, Any]:
         if name in WORDS and value not in WORDS[name]:
             allowed = ", ".join(WORDS[name])
             raise FrontendError(f"must be one of {allowed}, not {shown(str(value))}", at=where)
+        if name == "v_min" and not (value in FLOORS or _finite(value)):
+            allowed = ", ".join(FLOORS)
+            raise FrontendError(f"is {allowed} or a number, not {shown(str(value))}", at=where)
         if name in (*NUMBERS, *WHOLE) and not _positive(value):
             raise FrontendError(f"must be a positive number, not {shown(str(value))}", at=where)
         if name in WHOLE and not (value % 1 == 0 and value <= WHOLE[name]):
@@ -186,7 +252,11 @@ def _checked(values: Mapping[str, Any], at: str) -> dict[str, Any]:
     return {name: int(value) if name in WHOLE else value for name, value in values.items()}
 
 
-def _positive(value: object) -> bool:
+def _finite(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         return False
-    return bool(0 < value < math.inf)
+    return math.isfinite(value)
+
+
+def _positive(value: object) -> bool:
+    return _finite(value) and bool(value > 0)  # type: ignore[operator]

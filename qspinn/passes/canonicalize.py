@@ -6,6 +6,8 @@ connection, and a reset to a value becomes a reset to zero of the shifted membra
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +35,8 @@ from qspinn.ir import (
     SumPool2d,
 )
 from qspinn.neurons import spiking
-from qspinn.signals import signals
+from qspinn.passes.compose import compose, without_idle
+from qspinn.signals import Signal, signals
 
 _SEVERAL = 3
 """A matrix of fewer neurons than this is uniform by chance."""
@@ -44,8 +47,10 @@ def canonicalize(graph: Graph) -> Graph:
     for step in (
         _without_unread,  # first: what nobody reads needs no meaning
         _means_to_sums,  # before the gains move: it makes gains
-        _compose_linear,
+        without_idle,
         _scales_into_weights,
+        compose,  # after the scales: one between two maps would keep them apart
+        _scales_into_weights,  # those behind a pool that went into a convolution
         _uniform,  # after the scales: a gain may be what makes weights differ
         _connect_neurons,  # after the scales: whatever still feeds spikes to neurons
         _without_frozen,
@@ -101,40 +106,30 @@ def _redirected_delays(graph: Graph, renamed: dict[str, str]) -> Graph:
     return graph.map(redirect)
 
 
-def _compose_linear(graph: Graph) -> Graph:
-    """Two linear maps in a row are one; its name is that of the second."""
-    for node in graph.of_type(Linear):
-        first = graph.by_name.get(node.inputs[0])
-        if isinstance(first, Linear) and len(graph.users(first.name)) == 1:
-            w = node.weight.values @ first.weight.values
-            b = _bias(node.bias, w.shape[0])
-            if first.bias is not None:
-                b = b + node.weight.values @ first.bias.values
-            joined = replace(
-                node, inputs=first.inputs, weight=Param(w), bias=Param(b) if b.any() else None
-            )
-            nodes = (joined if n is node else n for n in graph.nodes if n is not first)
-            return _compose_linear(replace(graph, nodes=tuple(nodes)))
-    return graph
-
-
-def _bias(bias: Param | None, size: int) -> Array:
-    return np.zeros(size) if bias is None else bias.values
-
-
 def _scales_into_weights(graph: Graph) -> Graph:
     """Fold each scale into the connection before or after it, where one can take it."""
-    for node in graph.of_type(Scale):
-        source = graph[node.inputs[0]]
-        users = graph.users(node.name)
-        if isinstance(source, CONNECTIONS) and len(graph.users(source.name)) == 1:
-            merged = _after(source, node.scale.values)
-            if merged is not None:
-                return _scales_into_weights(_absorbed(graph, node, {source.name: merged}))
-        targets = _forward(graph, node, users)
-        if targets is not None:
-            return _scales_into_weights(_absorbed(graph, node, targets))
+    known, left = signals(graph), []
+    ahead = deque(node.name for node in graph.of_type(Scale))
+    while ahead:
+        node = graph.by_name[ahead.popleft()]
+        assert isinstance(node, Scale), "it keeps its name and its type"
+        changed = _backward(graph, node) or _forward(graph, node, known)
+        if changed is None:
+            left.append(node.name)
+            continue
+        graph = _absorbed(graph, node, changed)
+        ahead.extend(left)  # what was in their way may be gone
+        left.clear()
     return graph
+
+
+def _backward(graph: Graph, scale: Scale) -> dict[str, Node] | None:
+    """The connection in front, with the gain in its weights; None if it cannot take it."""
+    source = graph[scale.inputs[0]]
+    if not isinstance(source, CONNECTIONS) or len(graph.users(source.name)) > 1:
+        return None
+    merged = _after(source, scale.scale.values)
+    return None if merged is None else {source.name: merged}
 
 
 def _absorbed(graph: Graph, scale: Scale, changed: dict[str, Node]) -> Graph:
@@ -143,8 +138,10 @@ def _absorbed(graph: Graph, scale: Scale, changed: dict[str, Node]) -> Graph:
         if node is scale:
             continue
         node = changed.get(node.name, node)
-        inputs = tuple(scale.inputs[0] if i == scale.name else i for i in node.inputs)
-        nodes.append(replace(node, inputs=inputs))
+        if scale.name in node.inputs:
+            inputs = tuple(scale.inputs[0] if i == scale.name else i for i in node.inputs)
+            node = replace(node, inputs=inputs)
+        nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
 
@@ -172,33 +169,60 @@ def _per_channel(gain: Array, rank: int) -> Array | None:
     return flat[:, 0] if (flat == flat[:, :1]).all() else None
 
 
-def _forward(graph: Graph, scale: Scale, users: tuple[Node, ...]) -> dict[str, Node] | None:
+def _forward(graph: Graph, scale: Scale, known: Mapping[str, Signal]) -> dict[str, Node] | None:
     """The connections that read the scaled signal, with the gain in their weights."""
     gain = scale.scale.values
+    if gain.size > 1:
+        gain = np.broadcast_to(gain, known[scale.name].shape)
+    return _ahead(graph, scale.name, gain, known)
+
+
+def _ahead(
+    graph: Graph, name: str, gain: Array, known: Mapping[str, Signal]
+) -> dict[str, Node] | None:
+    """All that read ``name`` with ``gain``, one or one for each element, in their weights."""
     changed: dict[str, Node] = {}
-    for user in users:
-        if isinstance(user, (SumPool2d, Flatten)) and gain.size == 1:
-            deeper = _forward(graph, scale, graph.users(user.name))
-            if deeper is None:
-                return None
-            changed |= deeper
-        elif isinstance(user, Scale):
-            changed[user.name] = replace(user, scale=Param(user.scale.values * gain))
-        elif isinstance(user, Linear):
-            size = user.weight.values.shape[1]
-            full = np.broadcast_to(gain, _flat_shape(gain, size)).reshape(-1)
-            if full.size not in (1, size):
-                return None
-            changed[user.name] = replace(user, weight=Param(user.weight.values * full))
-        elif isinstance(user, (Conv1d, Conv2d, Lateral)) and gain.size == 1:
-            changed[user.name] = replace(user, weight=Param(user.weight.values * gain.item()))
-        else:
+    for user in graph.users(name):
+        found = _taken(graph, user, gain, known)
+        if found is None:
             return None
+        changed |= found
     return changed or None
 
 
-def _flat_shape(gain: Array, size: int) -> tuple[int, ...]:
-    return gain.shape if gain.size in (1, size) else (1,)
+def _taken(
+    graph: Graph, user: Node, gain: Array, known: Mapping[str, Signal]
+) -> dict[str, Node] | None:
+    if isinstance(user, SumPool2d | Flatten):
+        passed = _past(user, gain, known)
+        return None if passed is None else _ahead(graph, user.name, passed, known)
+    if isinstance(user, Scale):
+        return {user.name: replace(user, scale=Param(user.scale.values * gain))}
+    if isinstance(user, Linear):
+        return {user.name: replace(user, weight=Param(user.weight.values * gain.reshape(-1)))}
+    if isinstance(user, Lateral) and gain.size == 1:
+        return {user.name: replace(user, weight=Param(user.weight.values * gain.item()))}
+    channels = _per_channel(gain, gain.ndim)
+    if isinstance(user, Conv1d | Conv2d) and channels is not None:
+        # Zeros at the border are zeros, scaled or not.
+        weight = user.weight.values
+        grouped = np.broadcast_to(channels, weight.shape[1] * user.groups).reshape(user.groups, -1)
+        each = np.repeat(grouped, len(weight) // user.groups, axis=0)
+        weight = weight * each.reshape(*each.shape, *[1] * (weight.ndim - 2))
+        return {user.name: replace(user, weight=Param(weight))}
+    return None
+
+
+def _past(user: SumPool2d | Flatten, gain: Array, known: Mapping[str, Signal]) -> Array | None:
+    """The gain behind a pool or a Flatten, where one element of it has one."""
+    if gain.size == 1:
+        return gain
+    if isinstance(user, Flatten):
+        return gain.reshape(known[user.name].shape)
+    channels = _per_channel(gain, gain.ndim)
+    if channels is None:
+        return None
+    return np.broadcast_to(channels.reshape(-1, 1, 1), known[user.name].shape)
 
 
 def _uniform(graph: Graph) -> Graph:

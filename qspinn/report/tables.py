@@ -68,6 +68,15 @@ def assumptions(items: Iterable[Assumption], notes: Iterable[str] = ()) -> Table
     return table
 
 
+def changes(lines: Iterable[str]) -> Table:
+    """What a repair made of a file, a line ``place: change`` each."""
+    table = table_of("Changed", "where", "what")
+    for line in lines:
+        where, _, what = line.partition(": ")
+        table.add_row(escape(where), escape(what))
+    return table
+
+
 def plan(value: Plan) -> Table:
     """The plan, a parameter a row."""
     table = table_of("Plan", "parameter", "format", "rounding", "overflow", "role", "")
