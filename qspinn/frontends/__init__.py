@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,24 @@ _ZIP = b"PK\x03\x04"
 _OF_NIR = frozenset(
     ("dt", "integrator", "reset", "reset_timing", "compare", "synapse", "dialect", "max_spikes")
 )
+_OF_ONNX = frozenset(("percentile", "balance", "initial"))
 
 
-def load_model(path: str | Path, **options: Any) -> Imported:
+def load_model(
+    path: str | Path,
+    *,
+    data: Any = None,
+    encode: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Imported:
     """Read a trained network, whatever its format.
 
     Args:
-        path: A `.nir` file, a `.net` file of lava-dl, or a graph as `qspinn.storage.save` writes
-            it.
+        path: A `.nir` file, a `.net` file of lava-dl, an `.onnx` file, or a graph as
+            `qspinn.storage.save` writes it.
+        data: For an `.onnx` file: what its thresholds are balanced on, a `qspinn.datasets.Dataset`
+            or samples; other formats need none.
+        encode: For an `.onnx` file: how data will become input, ``kind`` and ``gain``.
         options: For the format's own `load`; those that are None count as not given.
 
     Raises:
@@ -32,6 +43,24 @@ def load_model(path: str | Path, **options: Any) -> Imported:
     """
     path = Path(path)
     start = _start(path)
+    if path.suffix == ".onnx" and start:
+        from qspinn.frontends import onnx  # and with it the package of that name
+
+        known = {name for name in options if options[name] is not None} & _OF_NIR
+        if known:
+            raise FrontendError(
+                f"an .onnx file has no spikes yet: {', '.join(sorted(known))} cannot be chosen",
+                at=str(path),
+                hint="its Relus become integrate-and-fire neurons that subtract their threshold",
+            )
+        chosen = {k: v for k, v in options.items() if k not in _OF_NIR and v is not None}
+        return onnx.load(path, data=data, encode=encode, **chosen)
+    if balancing := [k for k in options if k in _OF_ONNX and options[k] is not None]:
+        raise FrontendError(
+            f"spikes already: {', '.join(balancing)} cannot be chosen", at=str(path),
+            hint="these say how an .onnx file becomes a spiking network",
+        )  # fmt: skip
+    options = {k: v for k, v in options.items() if k not in _OF_ONNX}
     if start.startswith(_ZIP) or path.suffix == NATIVE:
         given = [name for name, value in options.items() if value is not None]
         if given:
@@ -58,7 +87,7 @@ def load_model(path: str | Path, **options: Any) -> Imported:
     raise FrontendError(
         "is of no known format" if start else "is empty",
         at=str(path),
-        hint=f"known: .nir files, .net files of lava-dl and graphs saved as {NATIVE}",
+        hint=f"known: .nir, .onnx, .net files of lava-dl and graphs saved as {NATIVE}",
     )
 
 
