@@ -34,10 +34,16 @@ _MODEL = (
     click.option("--dialect", help="The framework that wrote the file."),
     click.option("--max-spikes", type=int, help="Most spikes a neuron sends in a step."),
     click.option("--readout", type=click.Choice(READOUTS)),
+    click.option("--percentile", type=float,
+                 help="Of a layer's activations, its threshold; of .onnx files. Default 99.9."),
+    click.option("--balance", type=click.Choice(["layer", "channel"]),
+                 help="What shares a threshold, in .onnx files."),
+    click.option("--initial", type=click.Choice(["half", "zero"]),
+                 help="Where membranes start, in .onnx files: at half the threshold, or at zero."),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
-    "readout",
+    "readout", "percentile", "balance", "initial",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),
@@ -117,6 +123,8 @@ def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
             progress=done,
         )
     tables.console().print(tables.assumptions(job.imported.assumptions, job.notes))
+    if job.stepwise is not None:
+        tables.console().print(tables.stepwise(job.stepwise))
     return job
 
 

@@ -31,7 +31,7 @@ from qspinn.interp import run
 from qspinn.ir import READOUTS, Array
 
 PERCENTILE = 99.9
-STEPS = 64
+STEPS = 32
 """Of a sample, unless --steps says otherwise."""
 CALIBRATION_SAMPLES = 256
 _TRIED_SAMPLES, _TRIED_STEPS = 32, 32
@@ -76,7 +76,8 @@ def load(
     Args:
         path: The file.
         data: What thresholds are balanced on: the calibration part of a data set, or samples.
-        encode: ``kind`` and ``gain`` of the encoder that will be used; default ``direct``.
+        encode: ``kind`` and ``gain`` of the encoder that will be used, default ``direct`` and 1.
+            The file's network, too, is given values times the gain.
         percentile: The threshold of a layer is this percentile of its activations.
         balance: Whether a ``layer`` has one threshold, or each ``channel`` its own.
         initial: Membranes start at ``half`` their threshold or at ``zero``; default what loses
@@ -94,11 +95,10 @@ def load(
     _refuse_unknown(file)
     ann, notes = walk(file, OPERATORS)
     asked = {k: v for k, v in (encode or {}).items() if v is not None}
-    x = _samples(data, ann, str(asked.get("kind", "direct")))
+    x = _samples(data, ann, str(asked.get("kind", "direct")), float(asked.get("gain", 1.0)))
     options = _Options(
         safe(Path(path).stem), percentile or PERCENTILE, balance or BALANCES[0], initial,
-        float(asked.get("gain", 1.0)), input_kind or "current", input_high or 1,
-        readout or READOUT,
+        input_kind or "current", input_high or 1, readout or READOUT,
     )  # fmt: skip
     units = thresholds(ann, x, options.percentile, options.balance)
     try:
@@ -119,15 +119,14 @@ class _Options:
     percentile: float
     balance: str
     initial: str | None
-    gain: float
     kind: str
     high: int
     readout: str
 
     def made(self, ann: Ann, units: Mapping[str, FloatArray], start: str) -> Balanced:
         """The spiking network."""
-        return balanced(ann, self.name, units, start=start, gain=self.gain, kind=self.kind,
-                        high=self.high, readout=self.readout)  # fmt: skip
+        return balanced(ann, self.name, units, start=start, kind=self.kind, high=self.high,
+                        readout=self.readout)  # fmt: skip
 
     def started(
         self, ann: Ann, units: Mapping[str, FloatArray], x: Array | None
@@ -139,7 +138,7 @@ class _Options:
             return self.made(ann, units, start), _begins(start, word)
         some = x[:_TRIED_SAMPLES]
         tried = {start: self.made(ann, units, start) for start in STARTS}
-        errors = {start: error(ann, made, some, self.gain) for start, made in tried.items()}
+        errors = {start: error(ann, made, some) for start, made in tried.items()}
         best = min(STARTS, key=errors.__getitem__)
         other = next(start for start in STARTS if start != best)
         reason = (
@@ -149,10 +148,9 @@ class _Options:
         return tried[best], _begins(best, inferred(reason))
 
 
-def error(ann: Ann, made: Balanced, x: Array, gain: float) -> float:
+def error(ann: Ann, made: Balanced, x: Array) -> float:
     """By how much the scores of a spiking network are off, the root of the mean square."""
-    values = np.asarray(x, np.float64).reshape(len(x), *ann.shape) * gain
-    data = np.repeat(values[:, None], _TRIED_STEPS, axis=1)
+    data = np.repeat(x[:, None], _TRIED_STEPS, axis=1)
     graph = made.graph
     entry = replace(graph.input, kind="current", high=1)  # without the noise of an encoder
     graph = graph.map(lambda node: entry if node.name == entry.name else node)
@@ -193,9 +191,7 @@ def _refuse_unknown(file: FileGraph) -> None:
         found.setdefault(f"{node.domain}.{node.op}".strip("."), []).append(node.label)
     if found:
         words = [f"{op} ({_few(labels)})" for op, labels in found.items()]
-        helps = dict.fromkeys(
-            _REMEDIES.get(op, "").format(op) for op in found if op in _REMEDIES
-        )
+        helps = dict.fromkeys(_REMEDIES.get(op, "").format(op) for op in found if op in _REMEDIES)
         known = sorted(key.rpartition(":")[2] for key in OPERATORS)
         raise FrontendError(
             f"has operators that are not read: {', '.join(words)}", at=file.output,
@@ -208,8 +204,8 @@ def _few(labels: Sequence[str]) -> str:
     return ", ".join(labels[:6]) + rest
 
 
-def _samples(data: Dataset | Array | None, ann: Ann, kind: str) -> Array | None:
-    """Calibration samples, as the network takes them.
+def _samples(data: Dataset | Array | None, ann: Ann, kind: str, gain: float) -> FloatArray | None:
+    """Calibration samples, as the network takes them: (samples, *shape), times the gain.
 
     Raises:
         FrontendError: They are no values, or of another shape.
@@ -231,12 +227,19 @@ def _samples(data: Dataset | Array | None, ann: Ann, kind: str) -> Array | None:
             raise FrontendError(f"calibration data of shape {x.shape} are no samples of "
                                 f"{ann.shape}", at=ann.input)  # fmt: skip
         x = x[:CALIBRATION_SAMPLES].reshape(-1, *ann.shape)
-    if kind != "direct" and len(x) and x.min() < 0:
+    values: FloatArray = x * np.float64(gain)
+    if kind != "direct" and len(x) and values.min() < 0:
         raise FrontendError(
-            f"receives values down to {x.min():g}, which the encoder {kind} cannot send",
+            f"receives values down to {values.min():g}, which the encoder {kind} cannot send",
             at=ann.input, hint="--encode direct lets them enter as they are",
         )  # fmt: skip
-    return x
+    if kind != "direct" and len(x) and values.max() > 1:
+        raise FrontendError(
+            f"receives values up to {values.max():g}, and the encoder {kind} sends at most 1",
+            at=ann.input, hint="--gain brings them below, if the network was trained so; "
+            "or --encode direct",
+        )  # fmt: skip
+    return values
 
 
 def _told(

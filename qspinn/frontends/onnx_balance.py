@@ -43,9 +43,7 @@ _WEAKEST = 64
 """A channel's threshold is not smaller than the largest one's so-manieth part."""
 
 
-def thresholds(
-    ann: Ann, x: Array | None, percentile: float, balance: str
-) -> dict[str, FloatArray]:
+def thresholds(ann: Ann, x: Array | None, percentile: float, balance: str) -> dict[str, FloatArray]:
     """The threshold of every layer of rectified units, () or broadcasting to its shape.
 
     Args:
@@ -95,7 +93,9 @@ def _reached(layer: Units, seen: Array, percentile: float, balance: str) -> Floa
     each = each if each.any() else np.ones(len(each))
     each = np.maximum(each, each.max() / _WEAKEST)
     each = each if layer.cap is None else np.minimum(each, layer.cap)
-    return each[0] if balance == "layer" else each.reshape(-1, *[1] * (len(layer.shape) - 1))
+    shape = () if balance == "layer" else (-1, *[1] * (len(layer.shape) - 1))
+    found: FloatArray = each.reshape(shape)
+    return found
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Balanced:
 
 
 def balanced(
-    ann: Ann, name: str, units: Mapping[str, FloatArray], *, start: str, gain: float = 1.0,
-    kind: str = "current", high: int = 1, readout: str = READOUT,
+    ann: Ann, name: str, units: Mapping[str, FloatArray], *, start: str, kind: str = "current",
+    high: int = 1, readout: str = READOUT,
 ) -> Balanced:  # fmt: skip
     """The spiking network.
 
@@ -127,13 +127,12 @@ def balanced(
         units: Thresholds by layer.
         start: Whether membranes begin at ``half`` of the threshold, so that rates are rounded to
             nearest, or at ``zero``, so that they are rounded down.
-        gain: What the encoder multiplies the input by.
         kind: Of the input.
         high: The largest count there.
         readout: How the scores are read.
     """
     build = _Build(ann, dict(units), start)
-    build.worth[ann.input] = np.array(1.0 / gain)
+    build.worth[ann.input] = np.ones(())
     build.nodes.append(Input(name=ann.input, shape=ann.shape, kind=kind, high=high))
     for layer in ann.layers:
         if isinstance(layer, Passing):
@@ -176,14 +175,7 @@ class _Build:
     def neurons(self, layer: Units) -> None:
         """The connections of a layer, and its neurons."""
         made = [self.connection(s) for s in layer.synapses]
-        bias, holder = per_channel(layer.bias, layer.shape), self._holder(made)
-        nodes: list[Node] = [s.node for s in made]
-        own = None
-        if np.any(layer.bias):
-            if bias is not None and holder is not None:
-                nodes[holder] = replace(made[holder].node, bias=Param(bias))
-            else:
-                own = Param(np.broadcast_to(layer.bias, layer.shape))
+        nodes, own = self.biased(layer, [s.node for s in made])
         self.nodes += nodes
         self.nodes.append(self.cell(layer, tuple(node.name for node in nodes), own))
         self.keep(layer, made)
@@ -193,9 +185,16 @@ class _Build:
         source = synapses.source
         return times_inputs(synapses, self.worth[source], self.ann.declared[source])
 
-    def _holder(self, made: list[Synapses]) -> int | None:
-        able = (i for i, s in enumerate(made) if isinstance(s.node, Linear | Conv1d | Conv2d))
-        return next(able, None)
+    def biased(self, layer: Units, nodes: list[Node]) -> tuple[list[Node], Param | None]:
+        """The connections, one with the bias; and what only the neurons can hold."""
+        if not np.any(layer.bias):
+            return nodes, None
+        each = per_channel(layer.bias, layer.shape)
+        for at, node in enumerate(nodes):
+            if each is not None and isinstance(node, Linear | Conv1d | Conv2d):
+                held: Node = replace(node, bias=Param(each))
+                return [*nodes[:at], held, *nodes[at + 1 :]], None
+        return nodes, Param(np.broadcast_to(layer.bias, layer.shape))
 
     def cell(self, layer: Units, inputs: tuple[str, ...], bias: Param | None) -> Neuron:
         """Neurons that integrate and fire, or only integrate."""
@@ -246,16 +245,16 @@ class _Build:
             path_of(graph[name], "weight"): Entry(grid.fmt, Rounding.NEAREST_EVEN, Overflow.ERROR)
             for name, grid in self.grids.items()
         }
-        if self.ann.grain is not None and graph.input.kind == "current":
-            if (entry := _grain(self.ann.grain, float(self.worth[self.ann.input]))) is not None:
-                entries[f"{self.ann.input}.value"] = entry
+        entry = _grain(self.ann.grain) if self.ann.grain is not None else None
+        if entry is not None and graph.input.kind == "current":
+            entries[f"{self.ann.input}.value"] = entry
         return Plan(entries, self.scales)
 
 
-def _grain(grain: tuple[float, int, int], worth: float) -> Entry | None:
+def _grain(grain: tuple[float, int, int]) -> Entry | None:
     """The format of a quantized input, if its unit is a power of two."""
     unit, low, high = grain
-    mantissa, exponent = np.frexp(unit / worth)
+    mantissa, exponent = np.frexp(unit)
     if mantissa != 0.5:
         return None
     span = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 1) + (low < 0)
@@ -268,7 +267,5 @@ def _grain(grain: tuple[float, int, int], worth: float) -> Entry | None:
     return Entry(exact, Rounding.NEAREST_EVEN, Overflow.SATURATE)
 
 
-
 def _same(scale: FloatArray) -> bool:
     return bool((scale == scale[0]).all())
-

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from qspinn.errors import FrontendError
+from qspinn.frontends.hdf5 import shown
 from qspinn.frontends.onnx_file import FileNode, Tensor
 from qspinn.frontends.onnx_weights import Constant
 from qspinn.ir import Array
@@ -36,15 +38,13 @@ def folded(node: FileNode, args: Sequence[Constant]) -> Constant:
     return Constant(values.astype(np.int64 if kind == "int64" else np.float64), kind)
 
 
-class _fitting:  # noqa: N801 - reads as a word
+@contextmanager
+def _fitting() -> Iterator[None]:
     """Turn what numpy says of arguments that do not fit into an error of ours."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ValueError | IndexError | TypeError | OverflowError):
-            raise FrontendError(f"its arguments do not fit: {error}") from error
+    try:
+        yield
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise FrontendError(f"its arguments do not fit: {shown(str(error))}") from error
 
 
 def _elementwise(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:

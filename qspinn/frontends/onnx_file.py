@@ -126,7 +126,9 @@ class _Reader:
         if not graph.node:
             raise FrontendError("holds no network", at=self.at, hint="is it an ONNX model?")
         if len(graph.node) > MAX_NODES:
-            raise FrontendError(f"has {len(graph.node)} nodes, the limit is {MAX_NODES}", at=self.at)
+            raise FrontendError(
+                f"has {len(graph.node)} nodes, the limit is {MAX_NODES}", at=self.at
+            )
         if graph.sparse_initializer:
             raise FrontendError(
                 "stores sparse tensors", at=self.at, hint="export them as dense ones"

@@ -106,6 +106,7 @@ class Ann:
     grain: tuple[float, int, int] | None = None
 
     def __call__(self, x: Array) -> FloatArray:
+        """The scores of samples."""
         parts = [self.activations(x[i : i + _BATCH])[self.layers[-1].name]
                  for i in range(0, len(x), _BATCH)]  # fmt: skip
         scores: FloatArray = np.concatenate(parts).reshape(len(x), -1)

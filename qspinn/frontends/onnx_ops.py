@@ -12,7 +12,6 @@ from qspinn.fixed import FloatArray
 from qspinn.frontends.onnx_file import FileNode
 from qspinn.frontends.onnx_net import Synapses, Units
 from qspinn.frontends.onnx_values import (
-    Constant,
     Current,
     Value,
     Wave,
@@ -21,7 +20,7 @@ from qspinn.frontends.onnx_values import (
     per_element,
 )
 from qspinn.frontends.onnx_walk import Args, Operator, Walk, bias_of, constant
-from qspinn.frontends.onnx_weights import carried, times_inputs
+from qspinn.frontends.onnx_weights import Constant, carried, times_inputs
 from qspinn.ir import Conv1d, Conv2d, Linear, Param, Shape
 from qspinn.signals import Signal, infer
 

@@ -11,8 +11,9 @@ from qspinn.fixed import FloatArray
 from qspinn.frontends.onnx_constants import axes_of
 from qspinn.frontends.onnx_file import FileNode
 from qspinn.frontends.onnx_ops import scaled_alike, seen, signal, wave, window
-from qspinn.frontends.onnx_values import Constant, Current, Value, Wave, per_channel
+from qspinn.frontends.onnx_values import Current, Value, Wave, per_channel
 from qspinn.frontends.onnx_walk import Args, Operator, Walk, constant
+from qspinn.frontends.onnx_weights import Constant
 from qspinn.interp import apply
 from qspinn.ir import AvgPool2d, Flatten, MaxPool2d, Pair, Shape, SumPool2d
 from qspinn.signals import Signal, infer
@@ -95,8 +96,11 @@ def _maximum(
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise FrontendError(f"is padded by {padding}, more than half of its window {kernel}")
     shape = infer(layer, (Signal(seen(x), "spike"),)).shape
-    walk.note(layer.name, "a maximum of spikes is whether any arrived: units that fire at "
-                          "different times add up, up to one a step; averages lose less")  # fmt: skip
+    walk.note(
+        layer.name,
+        "a maximum of spikes is whether any arrived: units that fire at different times add up, "
+        "to one a step; averages lose less",
+    )
     if isinstance(x, Current):
         if x.pool is not None:
             raise FrontendError("takes a maximum of a maximum of sums",

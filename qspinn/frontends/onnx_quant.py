@@ -13,9 +13,9 @@ from qspinn.fixed import FloatArray
 from qspinn.frontends.onnx_file import FileNode
 from qspinn.frontends.onnx_net import Steps, Units
 from qspinn.frontends.onnx_ops import signal
-from qspinn.frontends.onnx_values import Constant, Current, Stepped, Value, Wave
+from qspinn.frontends.onnx_values import Current, Stepped, Value, Wave
 from qspinn.frontends.onnx_walk import Args, Operator, Walk, constant
-from qspinn.frontends.onnx_weights import format_for
+from qspinn.frontends.onnx_weights import Constant, format_for
 from qspinn.ir import Array
 
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas")

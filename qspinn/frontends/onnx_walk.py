@@ -1,4 +1,4 @@
-"""Reading an ONNX graph node by node: constants fold, batch norms melt into weights, layers remain."""
+"""Reading an ONNX graph node by node: constants fold, scales melt into weights, layers remain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.onnx_constants import constant_of, folded
 from qspinn.frontends.onnx_file import FileGraph, FileNode
 from qspinn.frontends.onnx_net import Ann, Passing, Steps, Synapses, Units
-from qspinn.frontends.onnx_values import Constant, Current, Stepped, Value, Wave
+from qspinn.frontends.onnx_values import Current, Stepped, Value, Wave
+from qspinn.frontends.onnx_weights import Constant
 from qspinn.frontends.report import IN_FILE, Assumption
 from qspinn.ir import Array, Node, Param, Scale, Shape
 
@@ -213,9 +214,7 @@ def _quantizes(node: FileNode) -> bool:
     return bool(node.domain) or node.op in ("QuantizeLinear", "DequantizeLinear")
 
 
-def _through(
-    reading: Walk, node: FileNode, args: Args, operators: dict[str, Operator]
-) -> Value:
+def _through(reading: Walk, node: FileNode, args: Args, operators: dict[str, Operator]) -> Value:
     """The same for the values that integers stand for."""
     held = args[0]
     assert isinstance(held, Stepped), "asked only of those"
