@@ -18,9 +18,9 @@ from qspinn.simulate import simulate
 from qspinn.stats import Estimate, accuracy
 
 STEPS = (8, 16, 32, 64, 128)
-WORK = 4e10
+WORK = 1.5e10
 """So many multiplications are worth a table: half a minute at most."""
-FEWEST, MOST = 64, 1000
+FEWEST, MOST = 100, 1000
 _CHUNK = 50
 
 

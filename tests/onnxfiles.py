@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ def save(path: Path, made: Any) -> Path:
 
 
 def chain(
-    rng: np.random.Generator, *layers: Any, shape: Sequence[int | str], tensors: Any = None,
-    opset: int = 17, classes: int = 4,
+    rng: np.random.Generator,
+    *layers: Any,
+    shape: Sequence[int | str],
+    tensors: Any = None,
+    opset: int = 17,
+    classes: int = 4,
 ) -> Any:
     """A model of one operator after another, each (op, further inputs, attributes)."""
     last, nodes = "x", []
@@ -65,7 +70,7 @@ def dense(rng: np.random.Generator, out: int, into: int) -> Any:
 def mlp(rng: np.random.Generator, sizes: Sequence[int] = (6, 8, 4)) -> Any:
     """Gemm, Relu, Gemm, with biases."""
     nodes, tensors, last = [], {}, "x"
-    for at, (into, out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for at, (into, out) in enumerate(pairwise(sizes)):
         tensors[f"w{at}"] = dense(rng, out, into)
         tensors[f"b{at}"] = rng.normal(0, 0.2, out)
         nodes.append(node("Gemm", [last, f"w{at}", f"b{at}"], f"fc{at}", transB=1))

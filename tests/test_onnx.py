@@ -59,7 +59,8 @@ def two_matrices(rng: Rng) -> Any:
 
 
 def normalized_input(rng: Rng) -> Any:
-    tensors = {"mean": np.array([0.3]), "dev": np.array([0.5]), "w": rng.normal(0, 0.3, (3, 2, 3, 3)),
+    tensors = {"mean": np.array([0.3]), "dev": np.array([0.5]),
+               "w": rng.normal(0, 0.3, (3, 2, 3, 3)),
                "b": rng.normal(0, 0.2, 3)}  # fmt: skip
     head = _dense_head(tensors, rng, 3 * 6 * 6)
     return of.chain(
@@ -308,7 +309,7 @@ def test_a_neuron_of_constant_input_counts(
 def test_scores_are_off_by_half_a_spike_of_each_neuron(rng: Rng, tmp_path: Path) -> None:
     path = of.save(tmp_path / "net.onnx", of.mlp(rng, (6, 24, 4)))
     x = rng.random((40, 6))
-    imported, z, theta = hidden(path, x, percentile=100.0, initial="half")
+    imported, z, _ = hidden(path, x, percentile=100.0, initial="half")
     assert imported.reference is not None
     wanted = imported.reference(x)
     weight = imported.graph.of_type(Linear)[-1].weight.values  # a spike's worth is in it
@@ -392,9 +393,7 @@ def test_a_final_verdict_is_left_out(end: str, rng: Rng, tmp_path: Path) -> None
     assert any(f"final {end} is left out" in a.value for a in imported.assumptions)
 
 
-def test_a_network_that_ends_in_a_relu_is_still_read_by_membranes(
-    rng: Rng, tmp_path: Path
-) -> None:
+def test_a_network_that_ends_in_a_relu_is_still_read_by_membranes(rng: Rng, tmp_path: Path) -> None:
     made = of.chain(
         rng, ("Gemm", ["w"], {"transB": 1}), ("Relu", [], {}), shape=("n", 6),
         tensors={"w": of.dense(rng, 4, 6)},

@@ -175,7 +175,11 @@ def convolutional(rng: Rng, *, scales: int, norm: bool, ending: bool = False) ->
         of.node("AveragePool", ["r"], "p", kernel_shape=[2, 2], strides=[2, 2]),
         of.node("Flatten", ["p"], "f"), of.node("Gemm", ["f", "dv"], "y", transB=1),
     ]  # fmt: skip
-    return of.model(nodes, ("n", 2, 8, 8), tensors, opset=21), whole.astype(np.int64), head.astype(np.int64)
+    return (
+        of.model(nodes, ("n", 2, 8, 8), tensors, opset=21),
+        whole.astype(np.int64),
+        head.astype(np.int64),
+    )
 
 
 @pytest.mark.parametrize("scales", [1, 4])
@@ -225,7 +229,9 @@ def test_pairs_around_activations(rng: Rng, tmp_path: Path) -> None:
     from onnx import numpy_helper
 
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    path = of.save(tmp_path / "net.onnx", of.model(nodes, ("n", 6), {**stored, **tensors}, opset=21))
+    path = of.save(
+        tmp_path / "net.onnx", of.model(nodes, ("n", 6), {**stored, **tensors}, opset=21)
+    )
     x = rng.random((40, 6))
     job, lowered = quantized(path, x)
     wanted = of.judged(path, x)
@@ -273,5 +279,3 @@ def test_scales_that_make_no_sense(
     path = of.save(tmp_path / "net.onnx", of.model(made.graph.node, ("n", 6), stored | change))
     with pytest.raises(FrontendError, match=message):
         load_model(path, data=rng.random((4, 6)))
-
-

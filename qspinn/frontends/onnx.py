@@ -13,6 +13,7 @@ from qspinn.datasets import Dataset
 from qspinn.errors import FrontendError, VerifyError
 from qspinn.fixed import FloatArray
 from qspinn.frontends import onnx_ops, onnx_pools, onnx_quant
+from qspinn.frontends.hdf5 import shown
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.onnx_balance import (
     BALANCES,
@@ -93,20 +94,30 @@ def load(
     _check(percentile, balance, initial, readout)
     file = read(Path(path))
     _refuse_unknown(file)
-    ann, notes = walk(file, OPERATORS)
-    asked = {k: v for k, v in (encode or {}).items() if v is not None}
-    x = _samples(data, ann, str(asked.get("kind", "direct")), float(asked.get("gain", 1.0)))
     options = _Options(
         safe(Path(path).stem), percentile or PERCENTILE, balance or BALANCES[0], initial,
         input_kind or "current", input_high or 1, readout or READOUT,
     )  # fmt: skip
-    units = thresholds(ann, x, options.percentile, options.balance)
     try:
-        made, why = options.started(ann, units, x)
+        # Extreme numbers overflow here and there; the verifier names the parameter they end in.
+        with np.errstate(all="ignore"):
+            return _imported(file, data, encode or {}, options)
     except VerifyError as error:
         raise FrontendError(error.message, hint=error.hint, at=error.at or "node") from error
+
+
+def _imported(
+    file: FileGraph, data: Dataset | Array | None, encode: Mapping[str, Any], options: _Options
+) -> Imported:
+    ann, notes = walk(file, OPERATORS)
+    asked = {k: v for k, v in encode.items() if v is not None}
+    x = _samples(data, ann, str(asked.get("kind", "direct")), float(asked.get("gain", 1.0)))
+    units = thresholds(ann, x, options.percentile, options.balance)
+    made, why = options.started(ann, units, x)
     told = [*_told(ann, units, options, 0 if x is None else len(x)), why, *_integers(made)]
-    told.append(Assumption("readout", options.readout, GIVEN if readout else DEFAULT))
+    told.append(
+        Assumption("readout", options.readout, DEFAULT if options.readout == READOUT else GIVEN)
+    )
     meta = {"format": "onnx", "encoder": "direct", "T": _steps(ann)}
     return Imported(made.graph, (*notes, *told), meta, made.plan, ann)
 
@@ -194,7 +205,7 @@ def _refuse_unknown(file: FileGraph) -> None:
         helps = dict.fromkeys(_REMEDIES.get(op, "").format(op) for op in found if op in _REMEDIES)
         known = sorted(key.rpartition(":")[2] for key in OPERATORS)
         raise FrontendError(
-            f"has operators that are not read: {', '.join(words)}", at=file.output,
+            f"has operators that are not read: {', '.join(words)}", at=shown(file.output),
             hint="; ".join(helps) or f"read are {', '.join(dict.fromkeys(known))}",
         )  # fmt: skip
 

@@ -39,6 +39,8 @@ BALANCES = ("layer", "channel")
 STARTS = ("half", "zero")
 READOUT = "membrane_last"
 MOST_INPUT_BITS = 16
+_FEWEST_SAMPLES, _ROOM = 8, 1 << 26
+"""Activations that are held at once, and samples that are looked at in any case."""
 _WEAKEST = 64
 """A channel's threshold is not smaller than the largest one's so-manieth part."""
 
@@ -72,14 +74,17 @@ def thresholds(ann: Ann, x: Array | None, percentile: float, balance: str) -> di
     return found
 
 
-def _activations(ann: Ann, x: Array, size: int = 32) -> dict[str, Array]:
+def _activations(ann: Ann, x: Array) -> dict[str, Array]:
     """What each layer of units sends, (samples, *shape); float32 is plenty for a percentile."""
-    parts: dict[str, list[Array]] = {}
-    for first in range(0, len(x), size):
-        for name, values in ann.activations(x[first : first + size]).items():
-            parts.setdefault(name, []).append(values.astype(np.float32))
-    names = {layer.name for layer in ann.layers if isinstance(layer, Units)}
-    return {name: np.concatenate(each) for name, each in parts.items() if name in names}
+    names = [u.name for u in ann.layers if isinstance(u, Units) and u.rectified and not u.steps]
+    total = sum(int(np.prod(ann.declared[name])) for name in names)
+    x = x[: max(_FEWEST_SAMPLES, _ROOM // max(total, 1))]
+    parts: dict[str, list[Array]] = {name: [] for name in names}
+    for first in range(0, len(x), ann.batch):
+        found = ann.activations(x[first : first + ann.batch])
+        for name in names:
+            parts[name].append(found[name].astype(np.float32))
+    return {name: np.concatenate(each) for name, each in parts.items()}
 
 
 def _reached(layer: Units, seen: Array, percentile: float, balance: str) -> FloatArray:

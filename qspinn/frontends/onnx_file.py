@@ -133,14 +133,17 @@ class _Reader:
             raise FrontendError(
                 "stores sparse tensors", at=self.at, hint="export them as dense ones"
             )
-        tensors = {t.name: self._tensor(t, shown(t.name)) for t in graph.initializer}
+        tensors = {
+            text_of(t.name): self._tensor(t, shown(text_of(t.name))) for t in graph.initializer
+        }
         if len(tensors) < len(graph.initializer):
             raise FrontendError("gives two tensors the same name", at=self.at)
-        entry = self._one([v for v in graph.input if v.name not in tensors], "inputs")
+        entry = self._one([v for v in graph.input if text_of(v.name) not in tensors], "inputs")
         exit_ = self._one(graph.output, "outputs")
         nodes = tuple(self._node(node) for node in graph.node)
-        self._order(nodes, {entry.name, *tensors}, exit_.name)
-        return FileGraph(entry.name, self._shape(entry), exit_.name, tensors, nodes, opset)
+        start, end = text_of(entry.name), text_of(exit_.name)
+        self._order(nodes, {start, *tensors}, end)
+        return FileGraph(start, self._shape(entry), end, tensors, nodes, opset)
 
     def _opset(self, model: Any) -> int:
         found = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
@@ -156,7 +159,7 @@ class _Reader:
     def _one(self, values: Iterable[Any], what: str) -> Any:
         found = list(values)
         if len(found) != 1:
-            names = ", ".join(shown(v.name) for v in found[:6])
+            names = ", ".join(shown(text_of(v.name)) for v in found[:6])
             raise FrontendError(
                 f"has {len(found)} {what}{f' ({names})' if names else ''}, not 1", at=self.at,
                 hint="export the part that leads from the input to the class scores",
@@ -164,7 +167,7 @@ class _Reader:
         return found[0]
 
     def _shape(self, entry: Any) -> tuple[int | None, ...]:
-        at = shown(entry.name)
+        at = shown(text_of(entry.name))
         dims = entry.type.tensor_type.shape.dim
         if not entry.type.tensor_type.HasField("shape") or not 2 <= len(dims) <= 4:
             raise FrontendError(
@@ -182,11 +185,15 @@ class _Reader:
         return (sizes[0] or None, *sizes[1:])
 
     def _node(self, node: Any) -> FileNode:
-        label = shown(node.name or (node.output[0] if node.output else node.op_type))
-        attributes = {a.name: self._attribute(a, label) for a in node.attribute}
-        domain = "" if node.domain == "ai.onnx" else node.domain
+        outputs = tuple(text_of(name) for name in node.output)
+        op, domain = shown(text_of(node.op_type)), shown(text_of(node.domain))
+        label = shown(text_of(node.name) or (outputs[0] if outputs else op))
+        if not any(outputs):
+            raise FrontendError(f"this {op} has no output", at=label)
+        attributes = {text_of(a.name): self._attribute(a, label) for a in node.attribute}
+        inputs = tuple(text_of(name) for name in node.input)
         return FileNode(
-            label, shown(node.op_type), domain, tuple(node.input), tuple(node.output), attributes
+            label, op, "" if domain == "ai.onnx" else domain, inputs, outputs, attributes
         )
 
     def _attribute(self, attribute: Any, label: str) -> Any:
@@ -194,7 +201,7 @@ class _Reader:
         kind = attribute.type
         if kind in (kinds.GRAPH, kinds.GRAPHS):
             raise FrontendError(
-                f"has a graph inside (attribute {shown(attribute.name)})", at=label,
+                f"has a graph inside (attribute {shown(text_of(attribute.name))})", at=label,
                 hint="loops and branches have no meaning for a spiking network: export without",
             )  # fmt: skip
         if kind == kinds.TENSOR:
@@ -204,13 +211,14 @@ class _Reader:
         if kind == kinds.FLOAT:
             return float(attribute.f)
         if kind == kinds.STRING:
-            return shown(attribute.s.decode("utf-8", "backslashreplace"))
+            return shown(text_of(attribute.s))
         if kind == kinds.INTS:
             return tuple(int(i) for i in attribute.ints)
         if kind == kinds.FLOATS:
             return tuple(float(f) for f in attribute.floats)
         raise FrontendError(
-            f"has an attribute {shown(attribute.name)} of a kind that is not read", at=label
+            f"has an attribute {shown(text_of(attribute.name))} of a kind that is not read",
+            at=label,
         )
 
     def _tensor(self, tensor: Any, at: str) -> Tensor:
@@ -259,6 +267,11 @@ class _Reader:
             made.update(name for name in node.outputs if name)
         if end not in made:
             raise FrontendError(f"no node makes the output {shown(end)}", at=self.at)
+
+
+def text_of(name: str | bytes) -> str:
+    """A text of the file; what is no UTF-8 comes as bytes."""
+    return name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
 
 
 def _plain(values: Any, name: str, at: str) -> Tensor:

@@ -13,6 +13,8 @@ from qspinn.ir import Array, Conv1d, Conv2d, Linear, Node, Scale, Shape
 from qspinn.signals import Signal
 
 _BATCH = 64
+_ROOM = 1 << 22
+"""Elements of the widest layer in a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +109,16 @@ class Ann:
 
     def __call__(self, x: Array) -> FloatArray:
         """The scores of samples."""
-        parts = [self.activations(x[i : i + _BATCH])[self.layers[-1].name]
-                 for i in range(0, len(x), _BATCH)]  # fmt: skip
+        parts = [self.activations(x[i : i + self.batch])[self.layers[-1].name]
+                 for i in range(0, len(x), self.batch)]  # fmt: skip
         scores: FloatArray = np.concatenate(parts).reshape(len(x), -1)
         return scores
+
+    @property
+    def batch(self) -> int:
+        """How many samples to compute at once."""
+        widest = max(int(np.prod(shape)) for shape in self.declared.values())
+        return max(1, min(_BATCH, _ROOM // widest))
 
     def activations(self, x: Array) -> dict[str, FloatArray]:
         """What every layer sends for a batch of samples, by name."""

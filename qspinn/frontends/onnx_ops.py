@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from qspinn.frontends.onnx_values import (
     per_channel,
     per_element,
 )
-from qspinn.frontends.onnx_walk import Args, Operator, Walk, bias_of, constant
+from qspinn.frontends.onnx_walk import MOST_UNITS, Args, Operator, Walk, bias_of, constant
 from qspinn.frontends.onnx_weights import Constant, carried, times_inputs
 from qspinn.ir import Conv1d, Conv2d, Linear, Param, Shape
 from qspinn.signals import Signal, infer
@@ -175,6 +176,9 @@ def window(
         pads = (*[t // 2 for t in total], *[t - t // 2 for t in total])
     elif auto == "VALID":
         pads = (0,) * 2 * rank
+    padded = [size + a + b for size, a, b in zip(sizes, pads[:rank], pads[rank:], strict=True)]
+    if math.prod(padded) > MOST_UNITS:
+        raise FrontendError(f"pads an image to {padded}", hint="no target holds such a layer")
     if pads[:rank] != pads[rank:]:
         raise FrontendError(
             f"is padded by {pads[:rank]} at the beginning and {pads[rank:]} at the end",
@@ -268,7 +272,7 @@ def clip(walk: Walk, node: FileNode, args: Args) -> Value:
     rectified = isinstance(x, Wave) and x.positive and not np.any(x.shift)
     if high <= 0 or not (low == 0 or (rectified and low <= 0)):
         raise FrontendError(
-            f"keeps values between {low} and {high}",
+            f"keeps values between {low:g} and {high:g}",
             hint="a spiking neuron sends nothing below zero: clip to 0 and a maximum",
         )
     cap = high if np.isfinite(high) else None

@@ -23,6 +23,8 @@ Args = Sequence[Value | None]
 """None stands for an argument that is left out."""
 Operator = Callable[["Walk", FileNode, Args], Value]
 
+MOST_UNITS = 1 << 20
+"""Of a layer."""
 POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
 THROUGH = ("Flatten", "Reshape", "Squeeze", "MaxPool", "Identity", "Dropout")
 """What integers between QuantizeLinear and DequantizeLinear pass as their values would."""
@@ -75,7 +77,14 @@ class Walk:
         self.notes.append(Assumption(subject, text, IN_FILE))
 
     def add(self, layer: Units | Passing) -> str:
-        """Append a layer."""
+        """Append a layer.
+
+        Raises:
+            FrontendError: It is far larger than any target holds.
+        """
+        if int(np.prod(layer.shape, dtype=object)) > MOST_UNITS:
+            raise FrontendError(f"has the shape {layer.shape}, more than {MOST_UNITS} units",
+                                hint="no target holds such a layer")  # fmt: skip
         self.layers.append(layer)
         self.shapes[layer.name] = layer.shape
         return layer.name
