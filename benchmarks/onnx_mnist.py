@@ -32,7 +32,7 @@ from qspinn.pipeline import build, lower
 from qspinn.stats import accuracy
 from qspinn.stepwise import stepwise
 
-STEPS = (4, 8, 16, 32, 64)
+STEPS = (4, 8, 16, 32)
 EPOCHS, BATCH = 8, 128
 
 

@@ -54,18 +54,16 @@ def qdq(rng: Rng, scale: Any = 0.01, zero: int = 0, dtype: Any = np.int8, axis: 
 
 
 @pytest.mark.parametrize(
-    ("scale", "zero", "dtype"),
+    ("scale", "zero", "dtype", "target"),
     [
-        (0.01, 0, np.int8), (1 / 64, 0, np.int8), (0.01, 128, np.uint8), (0.013, 0, np.uint8),
-        (np.linspace(0.004, 0.03, 8), 0, np.int8), (0.0001, 0, np.int16),
+        (0.01, 0, np.int8, "mcu"), (1 / 64, 0, np.int8, "mcu"), (0.01, 128, np.uint8, "mcu"),
+        (0.013, 0, np.uint8, "mcu"), (np.linspace(0.004, 0.03, 8), 0, np.int8, "mcu"),
+        (0.0001, 0, np.int16, "mcu"), (0.01, 0, np.int8, "loihi"), (0.013, 0, np.uint8, "loihi"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("target", ["mcu", "loihi"])
 def test_stored_integers_stay(
     scale: Any, zero: int, dtype: Any, target: str, rng: Rng, tmp_path: Path
 ) -> None:
-    if target == "loihi" and (dtype is np.int16 or np.ndim(scale)):
-        pytest.skip("weights of 8 bits, and one scale a layer")
     made, whole = qdq(rng, scale, zero, dtype)
     path, x = of.save(tmp_path / "net.onnx", made), rng.random((40, 6))
     job, graph = quantized(path, x, target)
@@ -88,6 +86,19 @@ def test_the_program_of_integers_answers_as_the_float_one(rng: Rng, tmp_path: Pa
     wanted = job.imported.reference(x).argmax(1)  # type: ignore[misc]
     assert (given == wanted).mean() > 0.95
     assert len(np.unique(wanted)) > 1
+
+
+@pytest.mark.parametrize(("steps", "bits"), [(16, 16), (512, 32)])
+def test_membranes_get_the_room_that_settled_weights_ask(
+    steps: int, bits: int, rng: Rng, tmp_path: Path
+) -> None:
+    """The scale follows from the integers, so it cannot make room in 16 bits."""
+    made, _ = qdq(rng)
+    path, x = of.save(tmp_path / "net.onnx", made), rng.random((12, 6))
+    _, graph = quantized(path, x, steps=steps)
+    formats = [node.states["v"].fmt for node in graph.of_type(Neuron)]
+    assert all(fmt is not None and fmt.frac >= 0 for fmt in formats)
+    assert max(fmt.bits for fmt in formats if fmt is not None) == bits
 
 
 def qonnx(rng: Rng, bits: int, *, narrow: int = 0, act_bits: int = 4, unit: float = 0.25) -> Any:
