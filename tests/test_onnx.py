@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 import onnxfiles as of
+from qspinn import job as jobs
+from qspinn.backend import backend
 from qspinn.errors import FrontendError
+from qspinn.evaluate import chunks, summary_of
 from qspinn.frontends import Imported, load_model
 from qspinn.interp import run
 from qspinn.ir import Conv1d, Conv2d, Graph, Linear, MaxPool2d, Neuron, Output, SumPool2d
-from qspinn.pipeline import canonical
+from qspinn.pipeline import canonical, lower
 
 pytestmark = pytest.mark.needs("onnx")
 
@@ -243,6 +246,25 @@ def test_operators(case: Any, balance: str, rng: Rng, tmp_path: Path) -> None:
     off = {t: float(np.abs(scores(imported, values, t) - wanted).max() / spread) for t in (8, 256)}
     assert off[256] < 0.05
     assert off[256] < off[8] or off[8] < 0.02
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_integer_programs_of_them(case: Any, rng: Rng, tmp_path: Path) -> None:
+    """Under the default plan of a target their scores go with the network's."""
+    made = case(rng)
+    path, data = of.save(tmp_path / "net.onnx", made), tmp_path / "x.npz"
+    np.savez(data, x=samples(rng, made, 40))
+    job = jobs.prepare(path, data, encode={"steps": 24})
+    target = backend("mcu")
+    quantized = lower(job.graph, jobs.plan_for(job, target), target).quantized
+    assert quantized.is_integer
+    assert job.dataset is not None
+    assert job.imported.reference is not None
+    ((fed, _),) = chunks(quantized, job.dataset, job.encoder, np.arange(40))
+    summary = summary_of(quantized, fed)
+    with np.load(data) as file:
+        wanted = job.imported.reference(file["x"])
+    assert np.corrcoef(summary.last.ravel(), wanted.ravel())[0, 1] > 0.98
 
 
 def test_other_operators_than_these_are_seen_as_such(tmp_path: Path, rng: Rng) -> None:

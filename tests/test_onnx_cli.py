@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import onnxfiles as of
+import test_onnx as cases
 from cli_runs import Run
 from qspinn import job as jobs
 from qspinn.evaluate import predictions
@@ -169,3 +171,24 @@ def test_values_in_bytes_are_scaled_by_the_gain(
     )
     assert all(job.stepwise is not None for job in made)
     assert made[0].stepwise == made[1].stepwise
+
+
+@pytest.mark.slow
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize(
+    "case", [cases.residual, cases.bias_for_each_neuron, cases.padded_pool, cases.one_dimension],
+    ids=lambda case: case.__name__,
+)  # fmt: skip
+def test_every_kind_of_layer_is_proved(
+    qspinn: Run, case: Any, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    made = case(rng)
+    path, data = of.save(tmp_path / "net.onnx", made), tmp_path / "x.npz"
+    np.savez(data, x=cases.samples(rng, made, 40))
+    folder = tmp_path / "out"
+    common = ("--data", data, "--steps", 12)
+    assert qspinn("compile", path, "--target", "mcu", *common, "-o", folder).code == 0
+    done = qspinn("validate", folder, "--samples", 3, "--data", data, "--json")
+    (verdict,) = json.loads(done.out)
+    assert verdict["mismatch"] is None
+    assert verdict["values"] > 0
