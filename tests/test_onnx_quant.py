@@ -88,6 +88,24 @@ def test_the_program_of_integers_answers_as_the_float_one(rng: Rng, tmp_path: Pa
     assert len(np.unique(wanted)) > 1
 
 
+def test_integers_of_four_bits(rng: Rng, tmp_path: Path) -> None:
+    """Two a byte in the file."""
+    from onnx import TensorProto, helper
+
+    made, _ = qdq(rng)
+    whole = rng.integers(-8, 8, (8, 6))
+    packed = helper.make_tensor("w0", TensorProto.INT4, (8, 6), whole.ravel().tolist())
+    zero = helper.make_tensor("z0", TensorProto.INT4, (), [0])
+    for tensor in list(made.graph.initializer):
+        if tensor.name in ("w0", "z0"):
+            made.graph.initializer.remove(tensor)
+    made.graph.initializer.extend([packed, zero])
+    _, graph = quantized(of.save(tmp_path / "net.onnx", made), rng.random((40, 6)))
+    weight = weights(graph)[0]
+    assert (weight.values == whole).all()
+    assert str(weight.fmt) == "s4f0"
+
+
 @pytest.mark.parametrize(("steps", "bits"), [(16, 16), (512, 32)])
 def test_membranes_get_the_room_that_settled_weights_ask(
     steps: int, bits: int, rng: Rng, tmp_path: Path

@@ -193,8 +193,11 @@ def window(
 def batch_norm(walk: Walk, node: FileNode, args: Args) -> Value:
     """``(x - mean) / sqrt(var + eps) * scale + bias``, per channel."""
     x = signal(args)
-    if node.get("training_mode", 0) or len(node.outputs) > 1:
+    if node.get("training_mode", 0) or len([o for o in node.outputs if o]) > 1:
         raise FrontendError("is exported in training mode", hint="call model.eval() before")
+    if not node.get("spatial", 1):
+        raise FrontendError("normalizes each element of its own (spatial=0)",
+                            hint="convert the model to opset 9")  # fmt: skip
     numbers = [constant(args, i, "statistics") for i in range(1, 5)]
     found = [channels(n.values, seen(x)) for n in numbers if n is not None]
     if len(found) != 4:
