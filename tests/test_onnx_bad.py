@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 import onnxfiles as of
 from qspinn.errors import UNUSABLE, FrontendError, QspinnError
-from qspinn.frontends import load_model, onnx_file
+from qspinn.frontends import load_model, onnx_file, onnx_walk
 
 pytestmark = pytest.mark.needs("onnx")
 
@@ -121,9 +122,48 @@ def test_a_huge_shape_is_refused_before_anything_is_allocated(
     path = of.save(tmp_path / "a.onnx", made)
     tracemalloc.start()
     try:
-        pattern = "makes a constant of shape" if where == "expand" else "more than 67108864 numbers"
+        pattern = (
+            "makes a constant of 400000000 numbers"
+            if where == "expand"
+            else "more than 67108864 numbers"
+        )
         refused(path, pattern)
         assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("how", ["concat", "gather", "add", "convolution", "pool"])
+def test_small_files_that_ask_for_much(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would take gigabytes, none allocates them."""
+    monkeypatch.setattr(onnx_walk, "MAX_ELEMENTS", 1 << 22)
+    shape: tuple[Any, ...] = ("n", 6)
+    tensors: dict[str, Any] = {"w": np.zeros((4, 6)), "long": np.zeros((1, 1 << 16))}
+    end = of.node("Gemm", ["x", "c"], "y", transB=1)
+    if how == "concat":
+        nodes = [of.node("Concat", ["long"] * 2000, "c", axis=1), end]
+    elif how == "gather":
+        tensors["index"] = np.zeros(4000, np.int64)
+        nodes = [of.node("Gather", ["long", "index"], "c", axis=0), end]
+    elif how == "add":
+        tensors["long"] = np.zeros((1, 1 << 20))
+        names = ["long", *(f"c{i}" for i in range(200))]
+        nodes = [of.node("Add", [a, a], b) for a, b in pairwise(names)]
+        nodes += [of.node("Gemm", ["x", names[-1]], "y", transB=1)]
+    else:
+        shape, tensors["w"] = ("n", 1, 1000, 1000), np.zeros((1, 1, 500, 500))
+        window = {"kernel_shape": [500, 500], "strides": [1, 1]}
+        gather = of.node("Conv", ["x", "w"], "c") if how == "convolution" else of.node(
+            "AveragePool", ["x"], "c", **window)  # fmt: skip
+        nodes = [gather, of.node("Relu", ["c"], "r"), of.node("GlobalAveragePool", ["r"], "y")]
+    path = of.save(tmp_path / "a.onnx", of.model(nodes, shape, tensors))
+    data = np.zeros((1, *[n for n in shape if n != "n"]))
+    tracemalloc.start()
+    try:
+        refused(path, "makes a constant of|computes more than|gathers", data=data)
+        assert tracemalloc.get_traced_memory()[1] < 2e8
     finally:
         tracemalloc.stop()
 

@@ -9,12 +9,9 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.hdf5 import shown
-from qspinn.frontends.onnx_file import FileNode, Tensor
+from qspinn.frontends.onnx_file import MAX_ELEMENTS, FileNode, Tensor
 from qspinn.frontends.onnx_weights import Constant
 from qspinn.ir import Array
-
-MAX_ELEMENTS = 1 << 26
-"""Of a result; checked before it is computed."""
 
 
 def folded(node: FileNode, args: Sequence[Constant]) -> Constant:
@@ -47,11 +44,20 @@ def _fitting() -> Iterator[None]:
         raise FrontendError(f"its arguments do not fit: {shown(str(error))}") from error
 
 
+def require_room(size: int) -> None:
+    """Refuse to compute a constant of so many elements.
+
+    Raises:
+        FrontendError: They are too many.
+    """
+    if size > MAX_ELEMENTS:
+        raise FrontendError(f"makes a constant of {size} numbers, the limit is {MAX_ELEMENTS}")
+
+
 def _elementwise(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
     def made(node: FileNode, args: list[Array]) -> Array:
         shape = np.broadcast_shapes(args[0].shape, args[1].shape)
-        if int(np.prod([int(s) for s in shape], dtype=object)) > MAX_ELEMENTS:
-            raise FrontendError(f"makes a constant of shape {shape}")
+        require_room(int(np.prod([int(s) for s in shape], dtype=object)))
         with np.errstate(all="ignore"):  # the verifier names a number that is not finite
             return function(args[0], args[1])
 
@@ -90,10 +96,13 @@ def _squeezed(node: FileNode, args: list[Array]) -> Array:
 def _gathered(node: FileNode, args: list[Array]) -> Array:
     if args[1].size > 4096:
         raise FrontendError(f"gathers {args[1].size} pieces")
-    return np.take(args[0], args[1], axis=node.get("axis", 0))
+    axis = node.get("axis", 0)
+    require_room(args[0].size // max(args[0].shape[axis], 1) * args[1].size)
+    return np.take(args[0], args[1], axis=axis)
 
 
 def _joined(node: FileNode, args: list[Array]) -> Array:
+    require_room(sum(a.size for a in args))
     return np.concatenate([np.atleast_1d(a) for a in args], axis=node.get("axis", 0))
 
 

@@ -9,12 +9,22 @@ import numpy as np
 
 from qspinn.fixed import FloatArray, IntArray, QFormat
 from qspinn.interp import apply
-from qspinn.ir import Array, Conv1d, Conv2d, Linear, Node, Scale, Shape
+from qspinn.ir import (
+    Array,
+    Conv1d,
+    Conv2d,
+    Linear,
+    MaxPool2d,
+    Node,
+    Scale,
+    Shape,
+    SumPool2d,
+)
 from qspinn.signals import Signal
 
 _BATCH = 64
-_ROOM = 1 << 22
-"""Elements of the widest layer in a batch."""
+_ROOM = 1 << 24
+"""Elements that the windows of a layer gather in a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +99,16 @@ class Passing:
         return self.node.name
 
 
+def gathered(node: Node, shape: Shape) -> int:
+    """How many elements the windows of a node gather, whose output has the given shape."""
+    places = int(np.prod(shape[1:], dtype=object))
+    if isinstance(node, Conv1d | Conv2d):
+        return places * int(node.weight.values[0].size) * node.groups
+    if isinstance(node, SumPool2d | MaxPool2d):
+        return places * shape[0] * node.kernel[0] * node.kernel[1]
+    return int(np.prod(shape, dtype=object))
+
+
 @dataclass(frozen=True, eq=False)
 class Ann:
     """An artificial network: called with samples it returns its scores, (samples, outputs).
@@ -117,7 +137,10 @@ class Ann:
     @property
     def batch(self) -> int:
         """How many samples to compute at once."""
-        widest = max(int(np.prod(shape)) for shape in self.declared.values())
+        widest = int(np.prod(self.shape))
+        for layer in self.layers:
+            nodes = [layer.node] if isinstance(layer, Passing) else [s.node for s in layer.synapses]
+            widest = max(widest, *(gathered(node, layer.shape) for node in nodes))
         return max(1, min(_BATCH, _ROOM // widest))
 
     def activations(self, x: Array) -> dict[str, FloatArray]:

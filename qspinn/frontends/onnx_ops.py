@@ -20,7 +20,15 @@ from qspinn.frontends.onnx_values import (
     per_channel,
     per_element,
 )
-from qspinn.frontends.onnx_walk import MOST_UNITS, Args, Operator, Walk, bias_of, constant
+from qspinn.frontends.onnx_walk import (
+    MOST_UNITS,
+    Args,
+    Operator,
+    Walk,
+    bias_of,
+    check_size,
+    constant,
+)
 from qspinn.frontends.onnx_weights import Constant, carried, times_inputs
 from qspinn.ir import Conv1d, Conv2d, Linear, Param, Shape
 from qspinn.signals import Signal, infer
@@ -65,6 +73,7 @@ def connect(walk: Walk, source: Wave, node: Linear | Conv1d | Conv2d, weight: Co
             bias: FloatArray) -> Current:  # fmt: skip
     """Weights behind a signal; its gain melts into them, its shift into the bias."""
     shape = infer(node, (Signal(source.shape, "current"),)).shape
+    check_size(node, shape)
     bias = bias_of(bias, shape) + carried(node, source.shift, source.shape)
     synapses = times_inputs(Synapses(node, weight.grid()), source.gain, source.shape)
     if weight.whole is not None and synapses.grid is None:

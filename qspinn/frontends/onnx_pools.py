@@ -12,7 +12,7 @@ from qspinn.frontends.onnx_constants import axes_of
 from qspinn.frontends.onnx_file import FileNode
 from qspinn.frontends.onnx_ops import scaled_alike, seen, signal, wave, window
 from qspinn.frontends.onnx_values import Current, Value, Wave, per_channel
-from qspinn.frontends.onnx_walk import Args, Operator, Walk, constant
+from qspinn.frontends.onnx_walk import Args, Operator, Walk, check_size, constant
 from qspinn.frontends.onnx_weights import Constant
 from qspinn.interp import apply
 from qspinn.ir import AvgPool2d, Flatten, MaxPool2d, Pair, Shape, SumPool2d
@@ -62,6 +62,7 @@ def _mean(
     layer = SumPool2d(name=walk.fresh(node.label), inputs=(x.layer,), kernel=kernel, stride=stride,
                       padding=padding)  # fmt: skip
     shape = infer(layer, (Signal(x.shape, "current"),)).shape
+    check_size(layer, shape)
     mean = AvgPool2d(name="mean", kernel=kernel, stride=stride, padding=padding)
     shift: FloatArray = np.zeros(())
     if np.any(x.shift):
@@ -96,6 +97,7 @@ def _maximum(
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise FrontendError(f"is padded by {padding}, more than half of its window {kernel}")
     shape = infer(layer, (Signal(seen(x), "spike"),)).shape
+    check_size(layer, shape)
     walk.note(
         layer.name,
         "a maximum of spikes is whether any arrived: units that fire at different times add up, "

@@ -12,8 +12,8 @@ from qspinn.errors import FrontendError, located
 from qspinn.frontends.hdf5 import shown
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.onnx_constants import constant_of, folded
-from qspinn.frontends.onnx_file import FileGraph, FileNode
-from qspinn.frontends.onnx_net import Ann, Passing, Steps, Synapses, Units
+from qspinn.frontends.onnx_file import MAX_ELEMENTS, FileGraph, FileNode
+from qspinn.frontends.onnx_net import Ann, Passing, Steps, Synapses, Units, gathered
 from qspinn.frontends.onnx_values import Current, Stepped, Value, Wave
 from qspinn.frontends.onnx_weights import Constant
 from qspinn.frontends.report import IN_FILE, Assumption
@@ -25,6 +25,8 @@ Operator = Callable[["Walk", FileNode, Args], Value]
 
 MOST_UNITS = 1 << 20
 """Of a layer."""
+MOST_GATHERED = 1 << 26
+"""By the windows of a layer."""
 POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
 THROUGH = ("Flatten", "Reshape", "Squeeze", "MaxPool", "Identity", "Dropout")
 """What integers between QuantizeLinear and DequantizeLinear pass as their values would."""
@@ -55,6 +57,7 @@ class Walk:
     notes: list[Assumption] = field(default_factory=list)
     grain: tuple[float, int, int] | None = None
     readers: Counter[str] = field(default_factory=Counter)
+    spent: int = 0
     taken: set[str] = field(default_factory=lambda: {"output"})
 
     @property
@@ -72,6 +75,17 @@ class Walk:
         self.taken.add(name.lower())
         return name
 
+    def spend(self, constant: Constant) -> None:
+        """Count what a graph computes of constants, all of which is kept.
+
+        Raises:
+            FrontendError: It is more than a file may hold.
+        """
+        self.spent += int(constant.values.size)
+        if self.spent > 2 * MAX_ELEMENTS:
+            raise FrontendError(f"computes more than {2 * MAX_ELEMENTS} numbers from constants",
+                                hint="fold them before: onnxsim MODEL")  # fmt: skip
+
     def note(self, subject: str, text: str) -> None:
         """Note something that the file says in its own way."""
         self.notes.append(Assumption(subject, text, IN_FILE))
@@ -82,9 +96,9 @@ class Walk:
         Raises:
             FrontendError: It is far larger than any target holds.
         """
-        if int(np.prod(layer.shape, dtype=object)) > MOST_UNITS:
-            raise FrontendError(f"has the shape {layer.shape}, more than {MOST_UNITS} units",
-                                hint="no target holds such a layer")  # fmt: skip
+        if isinstance(layer, Passing):
+            check_size(layer.node, layer.shape)
+        require_small(layer.shape)
         self.layers.append(layer)
         self.shapes[layer.name] = layer.shape
         return layer.name
@@ -133,6 +147,29 @@ class Walk:
         self.add(Units(name, current.shape, current.synapses, current.bias, rectified=False))
         declared = {self.input: self.shape, **self.shapes}
         return Ann(self.input, self.shape, tuple(self.layers), declared, self.grain)
+
+
+def require_small(shape: Shape) -> None:
+    """Refuse a signal that is far larger than any target holds.
+
+    Raises:
+        FrontendError: It is.
+    """
+    if int(np.prod(shape, dtype=object)) > MOST_UNITS:
+        raise FrontendError(f"has the shape {shape}, more than {MOST_UNITS} elements",
+                            hint="no target holds such a layer")  # fmt: skip
+
+
+def check_size(node: Node, shape: Shape) -> None:
+    """Refuse a node of the given output whose windows gather more than anyone computes.
+
+    Raises:
+        FrontendError: They do.
+    """
+    require_small(shape)
+    if (size := gathered(node, shape)) > MOST_GATHERED:
+        raise FrontendError(f"gathers {size} elements a step, the limit is {MOST_GATHERED}",
+                            hint="no target computes such a layer")  # fmt: skip
 
 
 def walk(file: FileGraph, operators: dict[str, Operator]) -> tuple[Ann, list[Assumption]]:
@@ -216,6 +253,8 @@ def _step(reading: Walk, node: FileNode, operators: dict[str, Operator]) -> None
             raise FrontendError(f"a {node.op} that depends on the input is not read",
                                 hint="only constants may go through it")  # fmt: skip
         value = made(reading, node, args)
+    if isinstance(value, Constant):
+        reading.spend(value)
     reading.values[node.outputs[0]] = value
 
 
