@@ -317,6 +317,16 @@ def test_refusals(change: Change, pattern: str, rng: Rng, tmp_path: Path) -> Non
     refused(of.save(tmp_path / "a.onnx", made), pattern)
 
 
+@pytest.mark.parametrize("name", ["strides", "auto_pad", "group"])
+def test_attributes_of_another_kind(name: str, rng: Rng, tmp_path: Path) -> None:
+    wrong = {"strides": 2.0, "auto_pad": 1, "group": [1.5]}[name]
+    made = of.chain(
+        rng, ("Conv", ["w"], {name: wrong}), ("Relu", [], {}), shape=("n", 1, 4, 4),
+        tensors={"w": np.ones((1, 1, 3, 3))},
+    )  # fmt: skip
+    refused(of.save(tmp_path / "a.onnx", made), f"its attribute {name} is a")
+
+
 WINDOW = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 

@@ -23,7 +23,18 @@ OLDEST_OPSET = 7
 STANDARD = ""
 """The domain of ONNX's own operators; that of its other name, ``ai.onnx``, becomes this one."""
 
-Attribute = Array | str | int | float | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("strides", "pads", "dilations", "kernel_shape", "axes", "perm", "shape"),
+                    tuple),
+    **dict.fromkeys(
+        ("axis", "group", "keepdims", "to", "transA", "transB", "training_mode", "spatial",
+         "ceil_mode", "count_include_pad", "start", "end", "output_dtype", "block_size", "signed",
+         "narrow"), int,
+    ),
+    **dict.fromkeys(("alpha", "beta", "epsilon", "min", "max"), (int, float)),
+    **dict.fromkeys(("auto_pad", "rounding_mode"), str),
+}  # fmt: skip
+"""What operators rely on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +202,22 @@ class _Reader:
         if not any(outputs):
             raise FrontendError(f"this {op} has no output", at=label)
         attributes = {text_of(a.name): self._attribute(a, label) for a in node.attribute}
+        for name, value in attributes.items():
+            self._check_kind(name, value, label)
         inputs = tuple(text_of(name) for name in node.input)
         return FileNode(
             label, op, "" if domain == "ai.onnx" else domain, inputs, outputs, attributes
         )
+
+    def _check_kind(self, name: str, value: Any, label: str) -> None:
+        """Refuse an attribute that operators rely on, and that is of another kind."""
+        kind = _KINDS.get(name)
+        if kind is not None and not isinstance(value, kind):
+            found = type(value).__name__.lower()
+            raise FrontendError(f"its attribute {name} is a {found}", at=label,
+                                hint="export the model again")  # fmt: skip
+        if kind is tuple and any(not isinstance(v, int) or abs(v) >= 1 << 62 for v in value):
+            raise FrontendError(f"its attribute {name} holds more than integers", at=label)
 
     def _attribute(self, attribute: Any, label: str) -> Any:
         kinds = attribute.AttributeType
