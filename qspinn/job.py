@@ -27,6 +27,7 @@ from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.passes.compose import growth
 from qspinn.pipeline import Compiled, Lowered, canonical, complete
 from qspinn.plan import HEARD, RATE, Plan
+from qspinn.stepwise import Stepwise, stepwise
 from qspinn.storage import dump
 from qspinn.validate import random_input
 
@@ -49,6 +50,7 @@ class Job:
         dataset: The data, if any were given.
         calibration: What the float graph does on the calibration part.
         notes: What was assumed beyond the import, for people.
+        stepwise: Of a converted network, what each number of steps loses.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Job:
     dataset: datasets.Dataset | None
     calibration: Calibration
     notes: tuple[str, ...]
+    stepwise: Stepwise | None = None
 
 
 def prepare(
@@ -85,8 +88,9 @@ def prepare(
     chosen = {k: v for k, v in (options or {}).items() if v is not None}
     name = chosen.pop("name", None)
     require_plain(name or "")
-    imported = load_model(path, **chosen)
     dataset = datasets.load(data) if data is not None else None
+    chosen |= {"data": dataset, "encode": encode}
+    imported = load_model(path, **chosen)
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
     received = received_by(imported.graph.input, encoder, _highest(dataset, encoder))
     if received:  # the bounds that an import takes from its input must be those of the data
@@ -107,7 +111,10 @@ def prepare(
     else:
         sample = calibration_input(graph, dataset, encoder)
     calibration = replace(observe(graph, sample, progress=progress), **(scales or {}))
-    return Job(path, imported, graph, encoder, dataset, calibration, tuple(notes))
+    losses = None
+    if imported.reference is not None and dataset is not None:
+        losses = stepwise(graph, imported.reference, dataset, encoder)
+    return Job(path, imported, graph, encoder, dataset, calibration, tuple(notes), losses)
 
 
 def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:

@@ -78,6 +78,7 @@ TOOLS: dict[str, Callable[[], str]] = {
     "snntorch": packages("snntorch"),
     "sklearn": packages("scikit-learn"),
     "nir": packages("nir"),
+    "onnx": packages("onnx"),
     "pymoo": packages("pymoo"),
     "dask": packages("distributed"),
     "gcc": command("gcc"),

@@ -73,6 +73,7 @@ LEVELS = {
     "report": 4,
     "gate": 4,
     "evaluate": 4,
+    "stepwise": 4,
     "job": 4,
     "artifact": 4,
     "packages": 4,

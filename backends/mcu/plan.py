@@ -32,7 +32,7 @@ from qspinn.planning import (
 WEIGHT = QFormat(8, 0)
 LATERAL = QFormat(16, 0)
 """A single number becomes code: few bits would save nothing."""
-STATE_BITS, BYTE = 16, 8
+STATE_BITS, WIDE_BITS, BYTE = 16, 32, 8
 DECAY_BITS = 12
 LEAK_BITS = 4
 MARGIN = 1.25
@@ -105,7 +105,15 @@ class _Layer:
         """The width of the membrane."""
         path = f"{self.node.path}.v"
         held = self.given.entries.get(path)
-        return held.fmt.bits if held else self.choice(path).bits or STATE_BITS
+        return held.fmt.bits if held else self.choice(path).bits or self.usual()
+
+    def usual(self) -> int:
+        """The width of a membrane that nobody chose: more where a scale that is settled asks."""
+        factor = self.given.scales.get(self.node.path)
+        if factor is None:
+            return STATE_BITS
+        reach = MARGIN * float(reach_of(self.node, "v", factor, self.calibration).max())
+        return STATE_BITS if reach <= room(STATE_BITS) else WIDE_BITS
 
     def unit(self) -> float:
         """What the membrane must hold, before scaling: what was seen, and room beyond it.

@@ -62,6 +62,7 @@ def inspect_command(**options: Any) -> None:
             "name": job.graph.name,
             "assumptions": [asdict(a) for a in job.imported.assumptions],
             "notes": list(job.notes),
+            "steps": asdict(job.stepwise) if job.stepwise else None,
             "graph": text(job.graph),
             "targets": verdicts,
         }
@@ -70,6 +71,8 @@ def inspect_command(**options: Any) -> None:
     click.echo(text(job.graph), nl=False)
     screen = tables.console()
     screen.print(tables.assumptions(job.imported.assumptions, job.notes))
+    if job.stepwise is not None:
+        screen.print(tables.stepwise(job.stepwise))
     for name, verdict in verdicts.items():
         screen.print(f"{name}: {verdict}", markup=False)
 

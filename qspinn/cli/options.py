@@ -52,10 +52,16 @@ _MODEL = (
     click.option("--w-in-scale", type=click.Choice(SCALES), help="What a spike adds to a current: "
                  "w_in * (1 - decay), w_in, or w_in * decay."),
     click.option("--readout", type=click.Choice(READOUTS)),
+    click.option("--percentile", type=float,
+                 help="Of a layer's activations, its threshold; of .onnx files. Default 99.9."),
+    click.option("--balance", type=click.Choice(["layer", "channel"]),
+                 help="What shares a threshold, in .onnx files."),
+    click.option("--initial", type=click.Choice(["half", "zero"]),
+                 help="Where membranes start, in .onnx files: at half the threshold, or at zero."),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
-    "v_min", "v_start", "r_scale", "w_in_scale", "readout",
+    "v_min", "v_start", "r_scale", "w_in_scale", "readout", "percentile", "balance", "initial",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),
@@ -135,6 +141,8 @@ def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
             progress=done,
         )
     tables.console().print(tables.assumptions(job.imported.assumptions, job.notes))
+    if job.stepwise is not None:
+        tables.console().print(tables.stepwise(job.stepwise))
     return job
 
 

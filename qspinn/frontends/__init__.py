@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qspinn.errors import FrontendError
-from qspinn.frontends.formats import NIR, SNIFFED, Frontend, frontend_of
+from qspinn.frontends.formats import NIR, OFFERED, SNIFFED, Frontend, frontend_of
 from qspinn.frontends.report import Assumption, Imported
 
 if TYPE_CHECKING:
@@ -15,12 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["Assumption", "Imported", "load_model", "repair"]
 
 
-def load_model(path: str | Path, **options: Any) -> Imported:
+def load_model(
+    path: str | Path,
+    *,
+    data: Any = None,
+    encode: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Imported:
     """Read a trained network, whatever its format.
 
     Args:
-        path: A `.nir` file, a `.net` file of lava-dl, a graph as `qspinn.storage.save` writes it,
-            or a file of a format that another package provides (see `formats.Frontend`).
+        path: A `.nir` file, a `.net` file of lava-dl, an `.onnx` file, a graph as
+            `qspinn.storage.save` writes it, or a file of a format that another package provides
+            (see `formats.Frontend`).
+        data: For formats that need some, as `.onnx` (thresholds are balanced on them): a
+            `qspinn.datasets.Dataset` or samples.
+        encode: For these: how data will become input, ``kind`` and ``gain``.
         options: For the format's own `load`; those that are None count as not given.
 
     Raises:
@@ -28,6 +39,9 @@ def load_model(path: str | Path, **options: Any) -> Imported:
     """
     path = Path(path)
     frontend, given = _chosen(path, options)
+    for name, value in {"data": data, "encode": encode}.items():
+        if value is not None and name in frontend.options:
+            given[name] = value
     return frontend.load(path, **given)
 
 
@@ -57,7 +71,7 @@ def _chosen(path: Path, options: dict[str, Any]) -> tuple[Frontend, dict[str, An
     frontend = frontend_of(path, _start(path))
     given = {name: value for name, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - set(frontend.options)):
-        taken = ", ".join(frontend.options)
+        taken = ", ".join(option for option in frontend.options if option not in OFFERED)
         usual = f"it takes {taken}" if taken else "it takes no options"
         raise FrontendError(
             f"{', '.join(unknown)} cannot be chosen for the format {frontend.name}",

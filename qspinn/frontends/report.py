@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from qspinn.errors import FrontendError
-from qspinn.ir import Graph
+from qspinn.ir import Array, Graph
 from qspinn.plan import Plan
 
 _SUSPECT = re.compile(r"[\x00-\x1f\x7f-\x9f\"'`\\]")
@@ -64,9 +64,11 @@ class Imported:
         meta: ``format``, and where the file or the reading says so ``dialect``, ``dt`` (seconds
             per step), ``T``, ``encoder``, ``gain`` and ``names`` (node -> name in the file).
         plan: The formats that a quantized network is already in; of the canonical graph's paths.
+        reference: The network without spikes that it was made of, if it was: samples to scores.
     """
 
     graph: Graph
     assumptions: tuple[Assumption, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}))
+    reference: Callable[[Array], Array] | None = None

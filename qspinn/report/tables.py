@@ -17,6 +17,7 @@ from qspinn.frontends import Assumption
 from qspinn.gate import Check
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
+from qspinn.stepwise import Stepwise
 from qspinn.validate import Verdict
 
 _PLAIN = 132
@@ -74,6 +75,18 @@ def changes(lines: Iterable[str]) -> Table:
     for line in lines:
         where, _, what = line.partition(": ")
         table.add_row(escape(where), escape(what))
+    return table
+
+
+def stepwise(value: Stepwise) -> Table:
+    """What a converted network loses, by the number of steps."""
+    title = f"Steps (float network, {value.samples} samples of the {value.part} part)"
+    if value.reference is not None:
+        title += f"; the network it was made of: {value.reference.percent()}"
+    table = table_of(title, "T", "accuracy", "agreement with it", right=(0,))
+    for row in value.rows:
+        right = row.accuracy.percent() if row.accuracy else "no labels"
+        table.add_row(str(row.steps), right, row.agreement.percent())
     return table
 
 
