@@ -70,6 +70,7 @@ def compile_command(**options: Any) -> None:
     device = device_option(backend, options)
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
+    device = device.within(budget)
     kinds = packages.kinds_of(backend, options["package"])
     given = plan_option(options["plan_file"])
     check_folder(options["output"])
@@ -87,6 +88,8 @@ def compile_command(**options: Any) -> None:
     screen.print(
         tables.footprint(compiled.footprint, compiled.baseline, device, compiled.listening)
     )
+    if compiled.artifact.summary:
+        screen.print(compiled.artifact.summary, markup=False)
     if compiled.cost is not None:
         screen.print(tables.cost(compiled.cost))
     _affordable(compiled, options["max_instructions"])
@@ -158,7 +161,7 @@ def _fits(
             for name, device in devices.items()
             if not excesses(compiled.footprint, device.regions)
         ]
-        raise fit_error(compiled.artifact.name, place, found, roomy)
+        raise fit_error(compiled.artifact.name, place, found, roomy, compiled.device.remedies)
 
 
 def _affordable(compiled: Compiled, limit: float | None) -> None:
