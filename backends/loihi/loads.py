@@ -207,12 +207,12 @@ class Cut:
 
     Attributes:
         core: The generation of cores.
-        by_channel: Whether images are cut by channels; else by columns of pixels.
+        by_channel: The layers that are cut by channels; other images by columns of pixels.
         high: Whether convolutions take the upper end of what is known; else the lower.
     """
 
     core: Core
-    by_channel: bool = False
+    by_channel: frozenset[str] = frozenset()
     high: bool = True
 
 
@@ -230,24 +230,31 @@ def loads(graph: Graph, found: tuple[Layer, ...], cut: Cut) -> tuple[Load, ...]:
     return tuple(replace(load, feeds=sent.get(load.name, load.feeds)) for load in made)
 
 
+def is_image(layer: Layer) -> bool:
+    """Whether pixels of a layer share weights."""
+    kernels = any(isinstance(synapse.form, Kernel) for synapse in layer.synapses)
+    return kernels and len(layer.neuron.shape) > 1
+
+
 def _load(layer: Layer, cut: Cut) -> Load:
     kinds, shape = _kinds(layer, cut.core), layer.neuron.shape
     size = int(np.prod(shape, dtype=np.int64))
-    image = len(shape) > 1 and any(isinstance(s.form, Kernel) for s in layer.synapses)
+    image = is_image(layer)
+    by_channel = image and layer.name in cut.by_channel
     if image:
         square = np.arange(size).reshape(shape[0], -1, shape[-1])
-        order = (square if cut.by_channel else square.transpose(2, 1, 0)).reshape(-1)
+        order = (square if by_channel else square.transpose(2, 1, 0)).reshape(-1)
     else:
         order = np.argsort(kinds, kind="stable")
     return Load(
         layer.neuron.path,
         size,
-        shape[0] if image and not cut.by_channel else 1,
+        shape[0] if image and not by_channel else 1,
         tuple(part for s in layer.synapses for part in _parts(layer, s, cut, order))
         + tuple(Rows(1, packed.bits, 0, cut.core.row) for packed in layer.line),
         None if (kinds == kinds[0]).all() else kinds[order],
         pixels=size // shape[0] if image else 0,
-        by_channel=image and cut.by_channel,
+        by_channel=by_channel,
     )
 
 
@@ -319,8 +326,8 @@ def _shared(layer: Layer, form: Kernel, bits: int, cut: Cut) -> Shared:
     _, height, width = form.image
     sees = (form.weights.shape[3] - 1) * form.dilation[1] + 1
     return Shared(
-        pixels, shape[0], cut.by_channel, words, cut.core.shared_axons, pixels // shape[-1],
-        (height, width, sees, form.stride[1]),
+        pixels, shape[0], layer.name in cut.by_channel, words, cut.core.shared_axons,
+        pixels // shape[-1], (height, width, sees, form.stride[1]),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from qspinn.memory import Device
 
 from .chips import CORES, LOIHI2, RESOURCES, Amounts, Core
 from .layers import Layer
-from .loads import Cut, Load, Shared, loads, reaching
+from .loads import Cut, Load, Shared, is_image, loads, reaching
 from .mapper import Bound, Filled, bound, fewest, in_order
 
 _MOST_ROUNDS = 64
@@ -78,11 +78,11 @@ def mapped(graph: Graph, found: tuple[Layer, ...], device: Device) -> Mapping:
 def _placed(
     graph: Graph, found: tuple[Layer, ...], core: Core, most: Amounts, *, high: bool
 ) -> Placement:
-    """The best of both ways to cut images; neither depends on what a core holds."""
-    ways = [False]
-    if any(len(layer.neuron.shape) > 1 for layer in found):
-        ways.append(True)
-    sets = [_reaching(loads(graph, found, Cut(core, way, high)), core, most) for way in ways]
+    """The best of some ways to cut images; which these are depends on the chip, not on budgets."""
+    sets = [
+        _reaching(loads(graph, found, Cut(core, way, high)), core, most)
+        for way in _ways(graph, found, core, high=high)
+    ]
     bounds = [bound(floor, most) for floor, _ in sets]
     least = min(one.cores for one in bounds)
     tried: list[Placement] = []
@@ -92,6 +92,22 @@ def _placed(
         if len(cores) <= least and not _beyond(tried[-1], most):
             break
     return min(tried, key=lambda placement: (_beyond(placement, most), len(placement.cores)))
+
+
+def _ways(
+    graph: Graph, found: tuple[Layer, ...], core: Core, *, high: bool
+) -> tuple[frozenset[str], ...]:
+    """Which layers to cut by channels: none, those whose pixels no core holds, or all images."""
+    usual = loads(graph, found, Cut(core, frozenset(), high))
+    tall = {load.name for load in usual if not _holds(core.most, load.need(0, load.grain))}
+    images = [layer for layer in found if is_image(layer)]
+    some = frozenset(layer.name for layer in images if layer.neuron.path in tall)
+    every = frozenset(layer.name for layer in images)
+    return tuple(dict.fromkeys((frozenset[str](), some, every)))
+
+
+def _holds(most: Amounts, need: Amounts) -> bool:
+    return all(n <= m for n, m in zip(need, most, strict=True))
 
 
 def _reaching(
