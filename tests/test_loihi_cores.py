@@ -310,7 +310,7 @@ def test_a_refusal_names_the_largest_and_what_helps(qspinn: Run, tmp_path: Path)
 
     told = refused("core-words=500")
     assert "core-words: needs 784 words, the limit is 500 words lif1 784" in told
-    assert "a neuron has more synapses than a core's memory: drop inputs" in told
+    assert "a neuron has more synapses than a core's memory: give its weights fewer bits" in told
     told = refused("cores=2")
     assert "cores: needs 3, the limit is 2 lif1 3" in told
     assert "give the largest layers fewer bits" in told

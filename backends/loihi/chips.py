@@ -68,11 +68,13 @@ _LIMITS2 = (
     Limit("core-words", "12000 of 64 bits", "measured", "registers['SynMem'] in the same logs"),
     Limit("words of a dense row", "(neurons x (bits + 12) + 10) / 64, up", "inferred",
           "fitted; all 14 logged values are met"),
+    Limit("words of a sparse row", "the same of its synapses alone", "unconfirmed",
+          "no sparse layer was logged"),
     Limit("words of a convolution", "5 to 8 bits a weight and padding", "inferred",
-          "8 logged layers; on every core anew"),
-    Limit("axons of a convolution", "1 or 2 a core", "inferred", "8 logged layers; 2 are counted"),
+          "10 logged layers; on every core anew"),
+    Limit("axons of a convolution", "1 or 2 a core", "inferred", "10 logged layers; 2 are counted"),
     Limit("axon maps", "1 a neuron and layer; 1 or 2 a pixel before a convolution", "inferred",
-          "the same logs; 2 are counted"),
+          "the same logs, where neurons reach up to 12 cores; 2 are counted"),
     Limit("u and v", "24 bits", "public", "Lava's LIF"),
     Limit("message", "24 bits", "unconfirmed", "Lava's spike types; 32 are advertised"),
     Limit("memory of a core", "192 KiB in all", "unconfirmed", "often quoted; nothing counts it"),
@@ -97,10 +99,10 @@ _LIMITS1 = (
 
 REMEDIES = {
     "cores": "give the largest layers fewer bits with --plan, or take fewer neurons",
-    "core-words": "a neuron has more synapses than a core's memory: drop inputs (input.active in "
-    "the plan), give the weights fewer bits, or put a smaller layer before it",
-    "core-axons": "a neuron has more inputs than a core has axons: drop inputs (input.active in "
-    "the plan), or put a smaller layer before it",
+    "core-words": "a neuron has more synapses than a core's memory: give its weights fewer bits, "
+    "or put a smaller layer before it",
+    "core-axons": "a neuron has more inputs than a core has axons: put a smaller layer before it, "
+    "or leave inputs out of the model (a matrix keeps axons of inputs that the plan drops)",
     "core-groups": "give neurons of one layer the same decays and thresholds (--scales layer)",
     "core-maps": "a neuron reaches more cores than it has axons for: make the next layer smaller",
 }

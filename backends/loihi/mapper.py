@@ -269,6 +269,8 @@ def _candidates(
 def bound(loads: Sequence[Load], most: Amounts) -> Bound:
     """Cores that any mapping needs: those of the layer that needs most, and those of all together.
 
+    It holds where every neuron fits a core by itself.
+
     A slice of a layer has all axons of its matrices, so a layer that takes k cores takes them k
     times; its words are at least those of the best size of slices, or of one slice that held all.
     """

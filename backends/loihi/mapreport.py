@@ -91,12 +91,11 @@ def summary(mapping: Mapping) -> str:
     cores = str(found) if mapping.fewest == found else f"{mapping.fewest} to {found}"
     chips = "1 chip" if mapping.chips == 1 else f"{mapping.chips} chips"
     proved = "the least there can be" if bound.cores == found else f"at least {bound.cores}"
-    text = (
-        f"{cores} cores of {mapping.device.name} on {chips} of {mapping.chip}; "
-        f"{proved}, by {_called(bound.resource)}"
-    )
+    text = f"{cores} cores of {mapping.device.name} on {chips} of {mapping.chip}"
     over = beyond(mapping)
-    return text + "".join(f"\n{line}" for line in over)
+    if over:
+        return "\n".join((text, *over))
+    return f"{text}; {proved}, by {_called(bound.resource)}"
 
 
 def beyond(mapping: Mapping) -> tuple[str, ...]:
