@@ -19,6 +19,7 @@ from qspinn.backends.loihi.synmem import loihi1_kernel, loihi1_row, loihi2_kerne
 from cli_runs import Run
 from loihi_cores import LOGGED, dense, legal, model, networks, pilotnet, records
 from loihi_nets import linear, neuron
+from networks import describe
 from qspinn.fixed import QFormat
 from qspinn.ir import Conv2d, Graph, Param
 from qspinn.memory import excesses
@@ -204,6 +205,22 @@ def test_smaller_cores_are_never_fewer(region: str, device: str) -> None:
         counts.append(len(made.high.cores))
     assert len(counts) > 1
     assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("device", ["loihi2", "loihi1"])
+def test_random_networks_are_mapped(device: str) -> None:
+    most = 0
+    for seed in range(12):
+        graph, counts = BACKEND.legalize(describe(seed, profile="loihi").graph), []
+        for words in (12000, 300, 100, 40):
+            made = mapping(graph, device, core_words=words)
+            if mapreport.beyond(made):
+                break
+            assert len(made.high.cores) >= made.high.bound.cores
+            counts.append(len(made.high.cores))
+        assert counts == sorted(counts)
+        most = max(most, *counts)
+    assert most > 5, "some need several cores"
 
 
 def test_decays_of_their_own_need_groups() -> None:
