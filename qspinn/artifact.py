@@ -41,11 +41,10 @@ class Opened:
         """The network's name."""
         return str(self.manifest["name"])
 
-    @property
-    def footprint(self) -> Footprint:
-        """Its memory on the device, with the input that it was compiled for."""
+    def footprint(self, budget: Mapping[str, int]) -> Footprint:
+        """Its memory on the device within a budget, with the input that it was compiled for."""
         plan = Plan({}, options=self.encoder.options())
-        return self.backend.footprint(self.graph, self.device, plan)
+        return self.backend.footprint(self.graph, self.device.within(budget), plan)
 
 
 def open_folder(folder: Path) -> Opened:

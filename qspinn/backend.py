@@ -23,12 +23,13 @@ from qspinn.planning import in_graph_order
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a target emits: files by relative path, and facts for the manifest."""
+    """What a target emits: files by relative path, facts for the manifest, and what to tell."""
 
     target: str
     name: str
     files: Mapping[str, bytes]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from qspinn.errors import GateError, PlanError
@@ -43,11 +43,37 @@ class Footprint:
         return self.of("weights", "constants", "state")
 
     def regions(self) -> dict[str, int]:
-        """Bytes by region, such as ``flash`` and ``ram``."""
+        """Bytes by region, such as ``flash`` and ``ram``; of each core the most in any of them."""
         total: dict[str, int] = {}
         for line in self.lines:
-            total[line.region] = total.get(line.region, 0) + line.bytes
+            before = total.get(line.region, 0)
+            most = max(before, line.bytes) if of_each_core(line.region) else before + line.bytes
+            total[line.region] = most
         return total
+
+
+def of_each_core(region: str) -> bool:
+    """Whether every core has one of that region, so that the fullest counts and not the sum."""
+    return region.startswith("core-")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One figure of a part, and how far it can be trusted.
+
+    Attributes:
+        what: What is limited.
+        value: The figure, in words where it is no number.
+        confidence: ``measured``: seen in a tool's output or on the part; ``public``: in a document
+            or an open program of its makers; ``inferred``: fitted to what was seen;
+            ``unconfirmed``: somebody says so.
+        source: Where it comes from.
+    """
+
+    what: str
+    value: str
+    confidence: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,8 @@ class Device:
         hertz: The highest clock of the core; 0: not known.
         others: Bytes of memory beside the regions, which nothing is counted on.
         checked: What the figures were compared with; empty: with nothing.
+        limits: Figures with their sources, for people.
+        remedies: By region, what would help where it is too small.
     """
 
     name: str
@@ -75,6 +103,14 @@ class Device:
     hertz: int = 0
     others: Mapping[str, int] = field(default_factory=dict)
     checked: str = ""
+    limits: tuple[Limit, ...] = ()
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, budget: Mapping[str, int]) -> Device:
+        """The part with cores as small as a budget says; totals are compared, and stay."""
+        given = {name: size for name, size in budget.items() if of_each_core(name)}
+        smaller = {n: min(size, given.get(n, size)) for n, size in self.regions.items()}
+        return replace(self, regions=smaller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +143,13 @@ def excesses(footprint: Footprint, budget: Mapping[str, int]) -> tuple[Excess, .
     )
 
 
-def fit_error(name: str, place: str, found: tuple[Excess, ...], devices: list[str]) -> GateError:
+def fit_error(
+    name: str,
+    place: str,
+    found: tuple[Excess, ...],
+    devices: list[str],
+    remedies: Mapping[str, str] | None = None,
+) -> GateError:
     """The refusal: the object, the quantities, the limits and what would help.
 
     Args:
@@ -115,12 +157,14 @@ def fit_error(name: str, place: str, found: tuple[Excess, ...], devices: list[st
         place: The device or the budget it does not fit.
         found: The regions that are too small.
         devices: The devices that would hold it.
+        remedies: What helps by region, where it is not fewer bits for the largest parts.
     """
     rows = [_row(excess) for excess in found]
+    usual, known = "give the largest parts fewer bits with --plan", remedies or {}
+    helps = dict.fromkeys(known.get(excess.region, usual) for excess in found)
     fits = f"; it fits {', '.join(devices[:4])}" if devices else ""
     return GateError(
-        "\n  ".join((f"{name} does not fit {place}", *rows)),
-        hint=f"give the largest parts fewer bits with --plan{fits}",
+        "\n  ".join((f"{name} does not fit {place}", *rows)), hint=f"{'; '.join(helps)}{fits}"
     )
 
 
@@ -131,7 +175,9 @@ def _row(excess: Excess) -> str:
 
 
 def amount(value: int, region: str) -> str:
-    """A quantity in the region's unit: bytes, or cores."""
+    """A quantity in the region's unit: bytes, cores, or what ``core-`` is followed by."""
+    if of_each_core(region):
+        return f"{value} {region.removeprefix('core-')}"
     return f"{value}" if region == "cores" else f"{value} B"
 
 

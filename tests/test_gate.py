@@ -9,7 +9,7 @@ from graphs import mlp
 from qspinn.errors import BackendError, MismatchError, PlanError
 from qspinn.gate import as_json, as_junit, budget_checks, drop_check, equality_check
 from qspinn.interp import Trace
-from qspinn.memory import Footprint, Line, excesses, fit_error, float_bytes, parse_budget
+from qspinn.memory import Device, Footprint, Line, excesses, fit_error, float_bytes, parse_budget
 from qspinn.stats import Estimate
 from qspinn.validate import Mismatch, Verdict, compare, random_input, require_equal
 
@@ -35,6 +35,35 @@ def test_a_refusal_names_object_quantity_limit_and_parts() -> None:
     assert "ram: needs 728 B, the limit is 512 B" in text
     assert "it fits big" in error.hint
     assert "lif1 400   stack 200   input buffer 128" in text
+
+
+CORES = Footprint((
+    Line("cores", "fc1", "cores", 3), Line("cores", "fc2", "cores", 1),
+    Line("core", "fc1", "core-words", 900), Line("core", "fc2", "core-words", 1100),
+))  # fmt: skip
+
+
+def test_of_each_core_the_fullest_counts() -> None:
+    assert CORES.regions() == {"cores": 4, "core-words": 1100}
+    (check,) = budget_checks(CORES, {"core-words": 1000})
+    assert (check.measured, check.limit, check.passed) == ("1100 words", "1000 words", False)
+    assert check.detail == "core fc2 1100   core fc1 900"
+
+
+def test_a_refusal_tells_what_helps_where() -> None:
+    over = excesses(CORES, {"cores": 3, "core-words": 1000})
+    error = fit_error("digits", "tiny", over, [], {"core-words": "put a smaller layer before it"})
+    assert "cores: needs 4, the limit is 3" in str(error)
+    assert "core-words: needs 1100 words, the limit is 1000 words" in str(error)
+    assert error.hint == (
+        "give the largest parts fewer bits with --plan; put a smaller layer before it"
+    )
+
+
+def test_a_budget_makes_cores_smaller_and_nothing_else() -> None:
+    device = Device("chip", {"cores": 9, "core-words": 1000, "core-axons": 70})
+    smaller = device.within({"cores": 2, "core-words": 600, "core-axons": 90})
+    assert smaller.regions == {"cores": 9, "core-words": 600, "core-axons": 70}
 
 
 def test_a_misspelt_region_is_refused() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from qspinn.backends.loihi import BACKEND
-from qspinn.backends.loihi.footprint import slice_words
 from qspinn.backends.loihi.lateral import Relay
 from qspinn.backends.loihi.layers import layers
 from qspinn.backends.loihi.reasons import Reasons
+from qspinn.backends.loihi.synmem import slice_words
 
 from loihi_nets import W, linear, net, neuron, run_both, spikes, written
 from qspinn import interp
@@ -151,12 +151,18 @@ def test_a_relay_is_cheaper_than_a_matrix(rng: Rng) -> None:
 
     matrix, relay = lines(1), lines(2)
     assert matrix["exc", "cores"] == 3
-    a_core = slice_words(20, 100, 8) + slice_words(300, 100, 4)
-    assert matrix["exc", "synmem"] == 8 * 3 * a_core
+    sizes = [143, 143, 14]
+    assert matrix["exc", "core-neurons"] == 143
+    words = [slice_words(20, n, 8) + slice_words(300, n, 4) for n in sizes]
+    assert matrix["exc", "core-words"] == words[0] <= 12000
+    assert slice_words(20, 144, 8) + slice_words(300, 144, 4) > 12000
+    assert matrix["exc", "synmem"] == 8 * sum(words)
     a_core = slice_words(20, 300, 8) + slice_words(1, 300, 4) + slice_words(300, 1, 4)
     assert relay["exc", "synmem"] == 8 * a_core
     assert relay["inh", "synmem"] == 8 * slice_words(300, 1, 1)
-    assert (relay["exc", "cores"], relay["inh", "cores"], relay["inh", "state"]) == (1, 1, 3)
+    assert (relay["exc", "cores"], relay["inh", "state"]) == (1, 3)
+    assert ("inh", "cores") not in relay, "the relaying neuron lies on the same core"
+    assert relay["exc", "core-words"] == a_core + slice_words(300, 1, 1)
 
 
 def test_labels_stay_with_the_host(rng: Rng) -> None:

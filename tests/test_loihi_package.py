@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qspinn.backends.loihi import BACKEND
-from qspinn.backends.loihi.footprint import slice_words
 from qspinn.backends.loihi.names import identifier, identifiers, register_names
+from qspinn.backends.loihi.synmem import slice_words
 
 from loihi_nets import W, linear, net, neuron, written
 from qspinn import __version__
@@ -169,41 +169,6 @@ def test_names() -> None:
 
 # --- memory ---
 
-# What Intel's compiler logged for Loihi 2: axons, neurons, weight bits, words of synaptic memory.
-LOGGED = [
-    (200, 256, 8, 16200), (200, 85, 8, 5400), (256, 200, 8, 16128),
-    (2560, 100, 3, 61440), (2560, 17, 3, 12800), (100, 50, 4, 1300), (50, 10, 5, 150),
-    (10, 1, 6, 10), (2560, 100, 4, 66560), (2560, 17, 4, 12800), (100, 50, 6, 1500),
-    (10, 1, 4, 10),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("axons", "neurons", "bits", "words"), LOGGED)
-def test_synaptic_memory_is_what_intel_s_compiler_logs(
-    axons: int, neurons: int, bits: int, words: int
-) -> None:
-    assert slice_words(axons, neurons, bits) == words
-
-
-def mnist(drop: int) -> Graph:
-    """784-128-64-10, thin enough for 16 bits, without the lowest ``drop`` bits of its weights."""
-    draw = np.random.default_rng(1)
-    nodes, source, ins = [], "input", 784
-    for k, outs in enumerate((128, 64, 10), 1):
-        values = draw.integers(-128, 128, (outs, ins)) >> drop << drop
-        weights = np.where(draw.random((outs, ins)) < 0.2, values, 0)
-        nodes += [linear(f"fc{k}", source, weights), neuron(f"lif{k}", (f"fc{k}",), (outs,))]
-        source, ins = f"lif{k}", outs
-    return BACKEND.legalize(net("mnist", (784,), tuple(nodes)))
-
-
-def test_cores_of_a_published_network() -> None:
-    """784-128-64-10 takes 5 cores in lava-dl's notebook."""
-    footprint = BACKEND.footprint(mnist(0), CHIP)
-    assert footprint.regions()["cores"] == 5
-    by_layer = {line.owner: line.bytes for line in footprint.lines if line.region == "cores"}
-    assert by_layer == {"lif1": 3, "lif2": 1, "lif3": 1}
-
 
 def test_memory_by_region() -> None:
     graph = small()
@@ -213,13 +178,6 @@ def test_memory_by_region() -> None:
     assert weights["lif2"] == 8 * (slice_words(12, 4, 8) + slice_words(4, 4, 8)) + line
     state = {line.owner: line.bytes for line in footprint.lines if line.kind == "state"}
     assert state == {"lif1": 12 * 6, "lif2": 4 * 6, "lif3": 3 * 3}
-    assert set(CHIP.regions) == {"synmem", "cores"}
-    assert footprint.network == sum(x.bytes for x in footprint.lines if x.region != "cores")
-
-
-def test_smaller_cores_need_more_of_them() -> None:
-    graph = mnist(2)
-    one, two = (BACKEND.footprint(graph, BACKEND.devices[d]) for d in ("loihi1", "loihi2"))
-    assert one.regions()["cores"] == 4
-    assert two.regions()["cores"] == 5
-    assert BACKEND.devices["loihi1"].regions["synmem"] == 16384 * 128 * 8
+    assert footprint.network == sum(
+        x.bytes for x in footprint.lines if x.kind not in ("cores", "core")
+    )

@@ -15,11 +15,12 @@ from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
 from . import execute
+from .chips import DEVICES
 from .emit import emit
 from .footprint import footprint
 from .legalize import legalize
 from .plan import node_plan
-from .table import CAPABILITIES, DEVICES
+from .table import CAPABILITIES
 
 
 class Loihi:

@@ -18,11 +18,13 @@ from qspinn.memory import Device
 from qspinn.plan import Plan
 from qspinn.render import render
 
+from . import mapreport
+from .footprint import layers_of
 from .lateral import Relay, relayable
-from .layers import Layer, layers
+from .layers import Layer
+from .mapping import mapped
 from .names import quoted
 from .process import process_text
-from .reasons import Reasons
 from .script import NetworkText, Script
 from .synapses import Kernel, Synapse, way
 from .unroll import Sparse
@@ -61,15 +63,15 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
     Raises:
         LegalizeError: The graph was not legalized.
     """
-    reasons = Reasons()
-    found = layers(graph, reasons)
-    reasons.raise_if_any(graph.name)
+    found = layers_of(graph)
     script = Script(graph, found)
     text = script.text()
+    mapping = mapped(graph, found, device)
     contents = {
         "network.py": render("loihi/network.py.j2", net=text).encode(),
         "params.npz": npz(script.params),
         "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device)).encode(),
+        "mapping.txt": mapreport.text(mapping, graph.name).encode(),
     }
     for path, template in _COPIED.items():
         contents[path] = _template(template)
@@ -80,7 +82,9 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
         contents[f"neurons_{ident}/__init__.py"] = printed.encode()
     if own:
         contents["arithmetic.py"] = _template("arithmetic.py")
-    return Artifact("loihi", graph.name, dict(sorted(contents.items())), _facts(script, text, plan))
+    facts = {**_facts(script, text, plan), "mapping": mapreport.facts(mapping)}
+    told = f"{mapreport.summary(mapping)} (mapping.txt)"
+    return Artifact("loihi", graph.name, dict(sorted(contents.items())), facts, told)
 
 
 def _template(name: str) -> bytes:

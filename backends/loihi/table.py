@@ -1,12 +1,9 @@
-"""What Loihi 2 can express and holds, as tables."""
+"""What Loihi can express, as a table; what it holds is in `chips`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from qspinn.capabilities import Capabilities
 from qspinn.fixed import Interval, Overflow, QFormat, Rounding
-from qspinn.memory import Device
 
 STATE = Interval(-(2**23) + 1, 2**23 - 1)
 """The membrane saturates here; the synaptic current wraps one further up, in (-2**23, 2**23]."""
@@ -56,40 +53,3 @@ CAPABILITIES = Capabilities(
         "spiked (graded, Loihi 2); behind 1 step they are a matrix.",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """What one neuro core holds, and how many there are."""
-
-    words: int
-    neurons: int
-    axons: int
-    cores: int
-
-
-WORD_BYTES = 8
-LOIHI1, LOIHI2 = Core(16384, 1024, 4096, 128), Core(12000, 4095, 16000, 120)
-
-
-def _device(name: str, core: Core, note: str, source: str) -> Device:
-    regions = {"synmem": core.words * core.cores * WORD_BYTES, "cores": core.cores}
-    return Device(name, regions, core="neuro core", note=note, source=source)
-
-
-CORES = {"loihi1": LOIHI1, "loihi2": LOIHI2}
-DEVICES = {
-    "loihi2": _device(
-        "loihi2",
-        LOIHI2,
-        "budgets of Intel's compiler per core (12000 synapse words of 64 bits, 4095 neurons, 16000 "
-        "axons), 120 cores; inferred from its logs, the chip itself may hold more",
-        "lava-dl notebooks 2022-23, lava mapper",
-    ),
-    "loihi1": _device(
-        "loihi1",
-        LOIHI1,
-        "16384 synapse words, 1024 compartments and 4096 axons per core, 128 cores",
-        "Davies 2018, nengo-loihi allocator",
-    ),
-}

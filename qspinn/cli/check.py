@@ -46,7 +46,7 @@ def check_command(
     """
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
-    checks = budget_checks(opened.footprint, limits)
+    checks = budget_checks(opened.footprint(limits), limits)
     values = input_for(opened, data, samples, seed)
     missing: ToolchainError | None = None
     for executor in chosen_executors(opened, executors):

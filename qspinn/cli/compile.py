@@ -27,7 +27,7 @@ from qspinn.cli.options import (
 )
 from qspinn.cli.search import search, search_options
 from qspinn.encode import from_options
-from qspinn.errors import GateError, PlanError
+from qspinn.errors import GateError, PlanError, QspinnError
 from qspinn.evaluate import Comparison, compare_accuracy
 from qspinn.explore import files
 from qspinn.explore.explorer import Found
@@ -70,6 +70,7 @@ def compile_command(**options: Any) -> None:
     device = device_option(backend, options)
     limit = percentage(options["max_drop"])
     budget = budget_option(options["budget"], dict(device.regions))
+    device = device.within(budget)
     kinds = packages.kinds_of(backend, options["package"])
     given = plan_option(options["plan_file"])
     check_folder(options["output"])
@@ -87,11 +88,13 @@ def compile_command(**options: Any) -> None:
     screen.print(
         tables.footprint(compiled.footprint, compiled.baseline, device, compiled.listening)
     )
+    if compiled.artifact.summary:
+        screen.print(compiled.artifact.summary, markup=False)
     if compiled.cost is not None:
         screen.print(tables.cost(compiled.cost))
     _affordable(compiled, options["max_instructions"])
     parts = known_devices(backend, options["device_files"])
-    _fits(compiled, parts, budget, "the budget" if options["budget"] else device.name)
+    _fits(compiled, backend, parts, budget, "the budget" if options["budget"] else device.name)
     comparison = found.comparison if found else _accuracy(job, compiled)
     if comparison is not None:
         screen.print(tables.accuracy(comparison))
@@ -150,15 +153,26 @@ def _refuse_assumptions(plan: plans.Plan) -> None:
 
 
 def _fits(
-    compiled: Compiled, devices: dict[str, Device], budget: dict[str, int], place: str
+    compiled: Compiled,
+    backend: Backend,
+    devices: dict[str, Device],
+    budget: dict[str, int],
+    place: str,
 ) -> None:
     if found := excesses(compiled.footprint, budget):
-        roomy = [
-            name
-            for name, device in devices.items()
-            if not excesses(compiled.footprint, device.regions)
-        ]
-        raise fit_error(compiled.artifact.name, place, found, roomy)
+        roomy = [name for name, device in devices.items() if _holds(compiled, backend, device)]
+        raise fit_error(compiled.artifact.name, place, found, roomy, compiled.device.remedies)
+
+
+def _holds(compiled: Compiled, backend: Backend, device: Device) -> bool:
+    """Whether another device would hold the network; one of another core counts it anew."""
+    footprint, lowered = compiled.footprint, compiled.lowered
+    if device.core != compiled.device.core:
+        try:
+            footprint = backend.footprint(lowered.final, device, lowered.plan)
+        except QspinnError:
+            return False
+    return not excesses(footprint, device.regions)
 
 
 def _affordable(compiled: Compiled, limit: float | None) -> None:

@@ -53,6 +53,7 @@ def explore_command(**options: Any) -> None:
     device = device_option(target, options)
     given = plan_option(options["plan_file"])
     budget = budget_option(options["budget"], dict(device.regions))
+    device = device.within(budget)
     check_folder(options["output"])
     if options["data"] is None:
         raise PlanError("candidates are judged on data", hint="give --data FILE.npz")

@@ -19,7 +19,7 @@ from qspinn.report import tables
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 @device_file_option
 def targets_command(name: str | None, *, as_json: bool, device_files: tuple[Path, ...]) -> None:
-    """List the targets, or one target's capabilities and devices."""
+    """List the targets, or one target's capabilities, devices and their limits."""
     found = backends() if name is None else {name: backend(name)}
     parts = {n: known_devices(b, device_files) for n, b in found.items()}
     if as_json:
@@ -30,6 +30,9 @@ def targets_command(name: str | None, *, as_json: bool, device_files: tuple[Path
     for target in found.values():
         screen.print(tables.devices(target, parts[target.name]))
         screen.print(tables.capabilities(target))
+        for device in parts[target.name].values() if name is not None else ():
+            if device.limits:
+                screen.print(tables.limits(device))
 
 
 def _facts(target: Backend, devices: dict[str, Device]) -> dict[str, object]:

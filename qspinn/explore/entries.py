@@ -13,7 +13,7 @@ from qspinn.explore.judge import Judge
 from qspinn.explore.problem import Score
 from qspinn.explore.result import Entry, Limits, Memory
 from qspinn.explore.settings import Settings
-from qspinn.memory import Footprint
+from qspinn.memory import Footprint, of_each_core
 from qspinn.stats import accuracy, drop_bound, paired_difference
 
 
@@ -61,6 +61,8 @@ def _asked(settings: Settings) -> bool:
 def objectives(judge: Judge, names: Sequence[str]) -> tuple[Objective, ...]:
     """What candidates of the front are compared in; without names, accuracy and every region.
 
+    What the fullest core holds is none of these: a network on more cores has emptier ones.
+
     Raises:
         PlanError: The target has nothing of that name.
     """
@@ -74,7 +76,8 @@ def objectives(judge: Judge, names: Sequence[str]) -> tuple[Objective, ...]:
     }
     if unknown := [name for name in names if name not in known]:
         raise PlanError(f"no objective {unknown[0]!r}", hint=f"one of {', '.join(known)}")
-    return tuple(known[name] for name in (names or ("accuracy", *regions)))
+    whole = (name for name in regions if not of_each_core(name))
+    return tuple(known[name] for name in (names or ("accuracy", *whole)))
 
 
 def _region(judge: Judge, name: str, score: Score) -> float:

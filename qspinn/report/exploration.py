@@ -11,7 +11,7 @@ from rich.text import Text
 
 from qspinn.explore.result import Entry, Exploration, Memory, Significance
 from qspinn.explore.verdict import Explanation, points
-from qspinn.memory import amount
+from qspinn.memory import amount, of_each_core
 from qspinn.plan import Entry as PlanEntry
 from qspinn.report import plots
 from qspinn.report.tables import table_of
@@ -37,7 +37,8 @@ def front(exploration: Exploration) -> Table:
     title = f"Front: {len(all_of_it)} of {exploration.evaluations:,} candidates measured"
     if left:
         title += f", {left} of them not shown"
-    regions = list(dict.fromkeys(region for entry in rows for region in entry.regions))
+    named = dict.fromkeys(region for entry in rows for region in entry.regions)
+    regions = [region for region in named if not of_each_core(region)]
     work = ["instructions"] if any(entry.instructions is not None for entry in rows) else []
     numbers = range(1, 5 + len(regions) + len(work))
     table = table_of(title, "", "memory", *regions, *work, "ratio", "accuracy", "drop", "interval",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qspinn.explore.result import Entry, Exploration
+from qspinn.memory import of_each_core
 from qspinn.report.drawing import (
     FAINT,
     FRONT,
@@ -33,7 +34,7 @@ def front(exploration: Exploration) -> Figure | None:
     regions = [
         region
         for region in exploration.limits.budget
-        if region != "cores" and _matters(exploration, shown, region)
+        if region != "cores" and not of_each_core(region) and _matters(exploration, shown, region)
     ]
     figure = new_figure(6.8 + 2.7 * len(regions), 4.8)
     widths = [2.0, *(1.0 for _ in regions)]

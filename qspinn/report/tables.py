@@ -15,7 +15,7 @@ from qspinn.cost import ASSUMED_RATE, Activity, Cost
 from qspinn.evaluate import Comparison
 from qspinn.frontends import Assumption
 from qspinn.gate import Check
-from qspinn.memory import Device, Footprint
+from qspinn.memory import Device, Footprint, of_each_core
 from qspinn.plan import Plan
 from qspinn.stepwise import Stepwise
 from qspinn.validate import Verdict
@@ -118,11 +118,13 @@ def footprint(
     """
     table = table_of(f"Memory on {device.name}", "item", "of", "region", "bytes", right=(3,))
     for line in value.lines:
-        table.add_row(line.kind, escape(line.owner), line.region, str(line.bytes))
+        if not of_each_core(line.region):
+            table.add_row(line.kind, escape(line.owner), line.region, str(line.bytes))
     for region, used in value.regions().items():
         limit = device.regions.get(region)
         share = f" of {limit} ({used / limit:.1%})" if limit else ""
-        table.add_row("total", "", region, f"{used}{share}", style="bold")
+        whole = "fullest core" if of_each_core(region) else "total"
+        table.add_row(whole, "", region, f"{used}{share}", style="bold")
     network = value.network
     table.add_row("weights + constants + state", "", "", f"{network}")
     table.add_row("the same in float32", "", "", _against(baseline, network))
@@ -208,7 +210,8 @@ def devices(target: Backend, known: Mapping[str, Device] | None = None) -> Table
     table = table_of(f"{target.name}: devices", "device", "core", "clock", "memory", "source",
                      right=(2,))  # fmt: skip
     for device in shown:
-        memory = ", ".join(f"{region} {kib(size)}" for region, size in device.regions.items())
+        whole = ((r, size) for r, size in device.regions.items() if not of_each_core(r))
+        memory = ", ".join(f"{region} {kib(size)}" for region, size in whole)
         default = " (default)" if device.name == target.default_device else ""
         table.add_row(
             device.name + default, device.core, _clock(device), memory, escape(_about(device))
@@ -226,6 +229,14 @@ def _about(device: Device) -> str:
         device.note,
     )
     return "; ".join(filter(None, words))
+
+
+def limits(device: Device) -> Table:
+    """A device's figures, where each comes from and how far it can be trusted."""
+    table = table_of(f"{device.name}: limits", "what", "limit", "confidence", "source")
+    for limit in device.limits:
+        table.add_row(limit.what, escape(limit.value), limit.confidence, escape(limit.source))
+    return table
 
 
 def _clock(device: Device) -> str:
