@@ -70,3 +70,8 @@ class Imported:
     assumptions: tuple[Assumption, ...] = ()
     meta: Mapping[str, object] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}))
+
+    def __str__(self) -> str:
+        size = sum(p.values.size for node in self.graph.nodes for p in node.params().values())
+        head = f"{self.graph.name}: {len(self.graph.nodes)} nodes, {size} parameters"
+        return "\n  ".join((head, *map(str, self.assumptions)))

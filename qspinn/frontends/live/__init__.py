@@ -66,7 +66,9 @@ def load(
         packages = sorted({kind(each).package for _, each in leaves(module)} - {"", "torch"})
         word = safe(name or type(module).__name__)
         graph = build.finish(word, wire)
-    whose = Assumption("framework", ", ".join(packages) or "torch", inferred("the modules' classes"))
+    whose = Assumption(
+        "framework", ", ".join(packages) or "torch", inferred("the modules' classes")
+    )
     names = {n: p for n, p in build.paths.items() if n in graph.by_name and n != p and p}
     meta: dict[str, object] = {"format": "torch", "dialect": ", ".join(packages), "names": names}
     return Imported(graph, (whose, *build.notes), meta)

@@ -10,12 +10,11 @@ import numpy as np
 from qspinn.dynamics import Model
 from qspinn.errors import FrontendError, VerifyError
 from qspinn.fixed import FloatArray
-from qspinn.frontends import nir_counts
-from qspinn.frontends.nir_counts import Highs
+from qspinn.frontends.live.counts import limit, whole_bits
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.nir_gains import fold
 from qspinn.frontends.nir_neurons import Cell
-from qspinn.frontends.report import DEFAULT, GIVEN, Assumption, inferred
+from qspinn.frontends.report import DEFAULT, GIVEN, Assumption
 from qspinn.ir import (
     READOUTS,
     VOTE,
@@ -30,7 +29,6 @@ from qspinn.ir import (
     Scale,
     Shape,
     State,
-    SumPool2d,
 )
 from qspinn.signals import Signal, infer
 from qspinn.verify import verify
@@ -76,7 +74,7 @@ class Choices:
             raise FrontendError(f"input_kind is one of {', '.join(kinds)}, not {self.input_kind!r}")
         if self.readout not in (None, *READOUTS):
             raise FrontendError(f"readout is one of {', '.join(READOUTS)}, not {self.readout!r}")
-        if self.max_spikes is not None and not _whole_bits(self.max_spikes):
+        if self.max_spikes is not None and not whole_bits(self.max_spikes):
             raise FrontendError(f"max_spikes is 1, 3, 7, 15, ..., not {self.max_spikes!r}")
 
 
@@ -133,10 +131,8 @@ class Build:
 
     def add(self, node: Node, *signals: Signal, factor: float = 1.0) -> Wire:
         """Append a node that reads ``signals``."""
-        if isinstance(node, Delay):
-            signal = Signal(node.shape, node.kind)
-        else:
-            signal = infer(node, signals)
+        # What a Delay reads may come later.
+        signal = Signal(node.shape, node.kind) if isinstance(node, Delay) else infer(node, signals)
         self.nodes[node.name] = node
         wire = Wire(node.name, signal, factor)
         self.wires[node.name] = wire
@@ -238,7 +234,7 @@ class Build:
         for each, cell in self.cells.items():
             if each in self.nodes:
                 fold(self.nodes, each, cell.gain, self.wires[each].shape, sends_spikes=sends)
-        self._limit()
+        limit(self)
         graph = Graph(name, tuple(self.nodes.values()))
         try:
             return verify(graph)
@@ -287,7 +283,11 @@ class Build:
         self.nodes = {n: node for n, node in self.nodes.items() if n in needed}
 
     def _note_rules(self) -> None:
-        for word, option in (("reset", "reset"), ("reset timing", "timing"), ("fires at", "compare")):
+        for word, option in (
+            ("reset", "reset"),
+            ("reset timing", "timing"),
+            ("fires at", "compare"),
+        ):
             by_value: dict[str, list[str]] = {}
             for name, cell in self.cells.items():
                 if cell.fires and name in self.nodes:
@@ -295,95 +295,6 @@ class Build:
             for value, names in by_value.items():
                 who = f" ({', '.join(names)})" if len(by_value) > 1 else ""
                 self.note(word, value + who)
-
-    # --- how many spikes a step ---
-
-    def _limit(self) -> None:
-        """Settle how many spikes each neuron may send, and what the delays carry."""
-        highs: dict[str, Highs] = {}
-        loops = _loops(self.nodes)
-        for name, node in self.nodes.items():
-            before = [highs.get(i) for i in node.inputs]
-            if isinstance(node, Input):
-                full = np.full(node.shape, float(node.high))
-                highs[name] = None if node.kind == "current" else full
-            elif isinstance(node, Neuron):
-                highs[name] = self._limited(name, node, before, looped=name in loops)
-            elif isinstance(node, Delay):
-                highs[name] = before[0]
-            elif not isinstance(node, Output):
-                source = self.wires.get(node.inputs[0])
-                graded = source is None or source.signal.kind == "current"
-                highs[name] = nir_counts.passed(node, before[0], graded=graded)
-        for name, node in self.nodes.items():
-            if isinstance(node, Delay):
-                high = self._sent(node.inputs[0])
-                self.nodes[name] = replace(node, kind="count" if high > 1 else "spike", high=high)
-
-    def _sent(self, name: str) -> int:
-        """The largest count that a node can send, for the delay behind it."""
-        node = self.nodes[name]
-        if isinstance(node, Neuron):
-            return node.model.max_out
-        if isinstance(node, Input):
-            return node.high
-        most = self._sent(node.inputs[0])
-        return most * node.kernel[0] * node.kernel[1] if isinstance(node, SumPool2d) else most
-
-    def _limited(self, name: str, node: Neuron, currents: list[Highs], *, looped: bool) -> Highs:
-        cell = self.cells[name]
-        if not cell.fires:
-            return None
-        if not cell.several:
-            return np.ones(node.shape)
-        bound = None if looped else nir_counts.spikes(cell, currents)
-        given, declared = self.choices.max_spikes, self.most.get(name, 0)
-        most, cut = nir_counts.enough(bound)
-        if declared and (bound is None or bound.max() > declared):
-            most, cut = self._declared(name, declared), False
-        elif given is not None:
-            most, cut = given, bound is None or bound.max() > given
-        if most > 1 or cut:
-            self._note_most(name, most, bound, cut=cut)
-        self.nodes[name] = replace(node, model=cell.model(most))
-        return np.full(node.shape, float(most)) if bound is None else np.minimum(bound, most)
-
-    def _declared(self, name: str, most: int) -> int:
-        if not _whole_bits(most):
-            raise FrontendError(
-                f"sends at most {most} spikes a step; qspinn's limits are 1, 3, 7, 15, ...",
-                at=self.paths.get(name, name),
-            )
-        return most
-
-    def _note_most(self, name: str, most: int, bound: Highs, *, cut: bool) -> None:
-        given = self.choices.max_spikes is not None
-        why = "no bound was found" if bound is None else f"the weights allow {int(bound.max())}"
-        stays = self.cells[name].options["reset"] == "subtract"
-        rest = "waits in the membrane" if stays else "is lost"
-        end = f"; what exceeds them {rest}" if cut else ""
-        plural = "s" * (most > 1)
-        self.note(name, f"at most {most} spike{plural} a step{end}", GIVEN if given else inferred(why))
-
-
-def _loops(nodes: dict[str, Node]) -> set[str]:
-    """The nodes whose own output comes back to them."""
-    found: set[str] = set()
-    for name in nodes:
-        seen: set[str] = set()
-        todo = [name]
-        while todo:
-            for source in nodes[todo.pop()].inputs:
-                if source not in seen:
-                    seen.add(source)
-                    todo.append(source)
-        if name in seen:
-            found.add(name)
-    return found
-
-
-def _whole_bits(most: int) -> bool:
-    return most >= 1 and not most & (most + 1)
 
 
 def spread(values: FloatArray, shape: Shape) -> FloatArray:
@@ -407,4 +318,3 @@ def spread(values: FloatArray, shape: Shape) -> FloatArray:
     if (inner == inner.flat[0]).all():
         return inner.ravel()[:1].reshape(())
     return np.broadcast_to(inner, shape).copy()
-

@@ -1,4 +1,4 @@
-"""What the frameworks' neuron modules have in common: coefficients to cells, checks of functions."""
+"""What the frameworks' neurons have in common: coefficients to cells, checks of functions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def cell(shape: Shape, params: Mapping[str, Any], *, gain: Any = 1.0, start: Any
             "refractory": "refractory" in values,
             "adaptive": "adaptation_decay" in values,
         }
-    return Cell(kind, values, spread(array(gain), shape), spread(array(start), shape), found, several)
+    return Cell(
+        kind, values, spread(array(gain), shape), spread(array(start), shape), found, several
+    )
 
 
 def compares(function: Callable[[Any], Any], like: Any) -> str:

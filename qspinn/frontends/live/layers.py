@@ -164,7 +164,9 @@ def _window(module: Any, wire: Wire) -> tuple[Pair, Pair]:
     if module.ceil_mode:
         size = wire.shape[-2:]
         padding = pair(getattr(module, "padding", 0))
-        if any((s + 2 * p - k) % t for s, p, k, t in zip(size, padding, kernel, stride, strict=True)):
+        if any(
+            (s + 2 * p - k) % t for s, p, k, t in zip(size, padding, kernel, stride, strict=True)
+        ):
             raise FrontendError("has partial windows at the border (ceil_mode)")
     return kernel, stride
 
@@ -188,9 +190,7 @@ def flattened(build: Build, path: str, wire: Wire, start: int, end: int, lead: i
         raise FrontendError(f"cannot flatten dimensions {start} to {end} of {rank}")
     if first == last:
         return wire
-    node = Flatten(
-        name=build.name(path), inputs=(wire.node,), start=first - lead, end=last - rank
-    )
+    node = Flatten(name=build.name(path), inputs=(wire.node,), start=first - lead, end=last - rank)
     return build.add(node, wire.signal, factor=wire.factor)
 
 

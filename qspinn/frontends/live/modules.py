@@ -29,6 +29,7 @@ IN_ORDER = {
 """Containers that run their children one after the other."""
 STEPWISE = {"Lift", "MultiStepContainer", "SeqToANNContainer", "Repeat"}
 """Those that take a time axis and give their children one step, or time in the batch."""
+_BARE = {"Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
 _HARMLESS = {"__init__", "__repr__", "__str__", "extra_repr", "_get_name"}
 
 
@@ -65,7 +66,7 @@ def kind(module: Any) -> Kind:
     for cls in type(module).__mro__:
         package = cls.__module__.partition(".")[0]
         if package in CELLS or package == "torch":
-            plain = cls.__module__.startswith("torch.nn.modules") and cls.__name__ != "Module"
+            plain = cls.__module__.startswith("torch.nn.modules") and cls.__name__ not in _BARE
             return Kind(package, cls.__name__) if package != "torch" or plain else Kind()
         changed = {n for n, value in vars(cls).items() if callable(value)} - _HARMLESS
         if changed:

@@ -12,8 +12,8 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
-from qspinn.frontends.live.cells import Neurons, array, cell
-from qspinn.frontends.live.layers import matrix
+from qspinn.frontends.live.cells import Neurons, cell
+from qspinn.frontends.live.layers import array, matrix
 from qspinn.frontends.nir_neurons import Cell
 from qspinn.ir import Shape
 

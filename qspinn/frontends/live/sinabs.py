@@ -13,8 +13,8 @@ import numpy as np
 from qspinn.errors import FrontendError
 from qspinn.fixed import FloatArray
 from qspinn.frontends.live.build import Build, Wire
-from qspinn.frontends.live.cells import Neurons, array, cell
-from qspinn.frontends.live.layers import LAYERS, Handler, sum_pool
+from qspinn.frontends.live.cells import Neurons, cell
+from qspinn.frontends.live.layers import LAYERS, Handler, array, sum_pool
 from qspinn.ir import Linear, Param
 
 PACKAGE = "sinabs"
@@ -50,9 +50,7 @@ def _started(build: Build, name: str, currents: list[Wire], made: Any, bias: Flo
     return build.neurons(name, currents, made, membrane=start, most=most)
 
 
-def _feedback(
-    build: Build, path: str, module: Any, back: Wire
-) -> tuple[Wire, FloatArray | None]:
+def _feedback(build: Build, path: str, module: Any, back: Wire) -> tuple[Wire, FloatArray | None]:
     """The recurrent connection, and its bias where it has one."""
     inner = [m for m in module.modules() if not list(m.children())]
     shape, wire = back.shape, back
@@ -138,7 +136,9 @@ def _reset(module: Any, *, adaptive: bool = False) -> str:
     kind = type(function).__name__
     if kind == "MembraneSubtract":
         value = function.subtract_value
-        if value is None or (not adaptive and np.all(array(value) == array(module.spike_threshold))):
+        if value is None or (
+            not adaptive and np.all(array(value) == array(module.spike_threshold))
+        ):
             return "subtract"
         raise FrontendError(f"subtracts {value} after a spike, and not its threshold")
     if kind == "MembraneReset":

@@ -12,8 +12,8 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
-from qspinn.frontends.live.cells import Neurons, array, cell, compares, refuse
-from qspinn.frontends.live.layers import LAYERS
+from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
+from qspinn.frontends.live.layers import LAYERS, array
 from qspinn.frontends.nir_neurons import span
 from qspinn.ir import Param, Scale
 from qspinn.neurons import unreset, without_delay
@@ -87,7 +87,9 @@ def _neurons(
     if kind == "none":
         model = unreset(synapse=synapse)
         made = cell(shape, params, gain=gain, reset="none")
-        build.readable[name] = cell(shape, {k: v for k, v in params.items() if k != "threshold"}, gain=gain)
+        build.readable[name] = cell(
+            shape, {k: v for k, v in params.items() if k != "threshold"}, gain=gain
+        )
     elif late:
         timing = "next_after_decay" if kind == "subtract" else zero
         made = cell(shape, params, gain=gain, reset=kind, timing=timing)

@@ -10,8 +10,8 @@ from typing import Any
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
-from qspinn.frontends.live.cells import Neurons, array, cell, compares, refuse
-from qspinn.frontends.live.layers import LAYERS, Handler, flatten
+from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
+from qspinn.frontends.live.layers import LAYERS, Handler, array, flatten
 
 PACKAGE = "spikingjelly"
 

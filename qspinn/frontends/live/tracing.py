@@ -7,6 +7,7 @@ calls each module once a step; what it reads must come from the same places in e
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from qspinn.frontends.live.walk import leaf
 
 INPUT = ""
 """The path under which the sample is known: no leaf has it, for the root is none."""
+STEPS = 4
+"""How often a module is called that takes one step a call."""
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Watch:
         sources = [self.of(t) for t in tensors((args, kwargs)) if id(t) in self.known]
         if not sources:
             return
+        if function_name(function) == "__setitem__":
+            out = args[0]
         for place, tensor in enumerate(tensors(out)):
             if any(tensor is t for t in tensors((args, kwargs))) and id(tensor) in self.known:
                 if function_name(function) not in SAME:  # in place
@@ -96,7 +101,7 @@ def traced(build: Build, module: Any, sample: Any, lead: int) -> Wire:
     Raises:
         FrontendError: It computes what the graph cannot say, or differs from step to step.
     """
-    watch, returned = _run(module, sample)
+    watch, returned = _run(module, sample, lead)
     found = [watch.of(t) for t in tensors(returned)]
     modules = dict(leaves_of(module))
     last = _last(build, module, watch, found)
@@ -108,9 +113,7 @@ def traced(build: Build, module: Any, sample: Any, lead: int) -> Wire:
     for path, calls in by_path.items():
         _check_states(path, calls, modules[path])
         reads = _agreed(path, calls, modules[path])
-        currents = [
-            _wire(build, wires, origin, modules, path, lead, steps, calls[-1]) for origin in reads
-        ]
+        currents = [_wire(build, wires, origin, modules, path, lead, steps) for origin in reads]
         wires[path] = leaf(build, path, modules[path], currents, lead)
     return wires[last]
 
@@ -124,26 +127,57 @@ def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:
             yield path, each
 
 
-def _run(module: Any, sample: Any) -> tuple[Watch, Any]:
+def _run(module: Any, sample: Any, lead: int) -> tuple[Watch, Any]:
+    """One run; several where a call is one step, to see what comes back from one to the next."""
+    with untouched(module):
+        module.eval()
+        watch, returned = _calls(module, sample, 1)
+        inputs = [o for call in watch.calls for o in call.value.origins if o.path == INPUT]
+        if lead == 1 and watch.calls and all(call.step == 0 for call in watch.calls):
+            if any(o.sliced for o in inputs):
+                raise FrontendError(
+                    f"sample_input of shape {tuple(sample.shape)} has one step of time",
+                    at=label("", module),
+                    hint="give one of three steps or more: what comes back is seen in them",
+                )
+            watch, returned = _calls(module, sample, STEPS)
+    return watch, returned
+
+
+def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
+    """Call a module ``steps`` times, with the state that it returns where it takes one."""
     import torch
 
-    watch = Watch()
-    with untouched(module), _hooks(module, watch), torch.no_grad():
-        module.eval()
-        probe = sample.detach().clone()
-        watch.learn(probe, Value((Origin(INPUT),), tuple(probe.shape)))
-        with _mode(watch):
-            try:
-                returned = module(probe)
-            except FrontendError:
-                raise
-            except Exception as error:
-                raise FrontendError(
-                    f"its forward pass fails on sample_input: {type(error).__name__}: {error}",
-                    at=label("", module),
-                    hint=f"sample_input has shape {tuple(sample.shape)} and type {sample.dtype}",
-                ) from error
+    watch, state, returned = Watch(), (), None
+    stateful = _takes_state(module)
+    with _hooks(module, watch), torch.no_grad():
+        for step in range(steps):
+            probe = sample.detach().clone()
+            shape = tuple(probe.shape)
+            watch.learn(probe, Value((Origin(INPUT, step, 0, steps > 1, shape),), shape))
+            with _mode(watch):
+                try:
+                    returned = module(probe, *state)
+                except FrontendError:
+                    raise
+                except Exception as error:
+                    raise FrontendError(
+                        f"its forward pass fails on sample_input: {type(error).__name__}: {error}",
+                        at=label("", module),
+                        hint=f"sample_input has shape {shape} and type {sample.dtype}",
+                    ) from error
+            if stateful and isinstance(returned, tuple) and len(returned) > 1:
+                state = tuple(returned[1:])
     return watch, returned
+
+
+def _takes_state(module: Any) -> bool:
+    """Whether its forward pass takes more than its input."""
+    try:
+        names = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in names) > 1
 
 
 def _mode(watch: Watch) -> Any:
@@ -185,8 +219,8 @@ def _hooks(module: Any, watch: Watch) -> Iterator[None]:
             if watch.inside == 0:
                 step = watch.calls[-1].step
                 for place, tensor in enumerate(tensors(out)):
-                    origin = Origin(path, step, place)
-                    watch.learn(tensor, Value((origin,), tuple(tensor.shape)))
+                    shape = tuple(tensor.shape)
+                    watch.learn(tensor, Value((Origin(path, step, place, shape=shape),), shape))
 
         handles.append(each.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(each.register_forward_hook(after, with_kwargs=True))
@@ -250,7 +284,7 @@ def _check_states(path: str, calls: list[Call], module: Any) -> None:
     for call in calls:
         for state in call.states:
             first = call.step == 0 and not state.origins and state.zero
-            own = [Origin(o.path, o.step) for o in state.origins] == [Origin(path, call.step - 1)]
+            own = [(o.path, o.step) for o in state.origins] == [(path, call.step - 1)]
             if not first and not (own and not state.lost):
                 what = state.lost or _listed([o.path for o in state.origins])
                 raise FrontendError(
@@ -292,12 +326,17 @@ def _agreed(path: str, calls: list[Call], module: Any) -> list[Origin]:
 
 def _wire(
     build: Build, wires: dict[str, Wire], origin: Origin, modules: dict[str, Any], path: str,
-    lead: int, steps: int, call: Call,
+    lead: int, steps: int,
 ) -> Wire:  # fmt: skip
     """The wire from an origin, behind its delay and its reshapings."""
     if origin.path == INPUT:
-        shape = origin.shape or call.value.shape
-        wire = wires.get(INPUT) or build.input(tuple(shape[lead:]))
+        if origin.step:
+            raise FrontendError(
+                f"reads the input of {origin.step} steps before",
+                at=label(path, modules[path]),
+                hint="every step reads its own input",
+            )
+        wire = wires.get(INPUT) or build.input(tuple(origin.shape[lead:]))
         wires[INPUT] = wire
         if steps > 1 and not origin.sliced:
             build.note(wire.node, "the same in every step, as the forward pass has it")
@@ -309,8 +348,7 @@ def _wire(
                 at=label(origin.path, source),
             )
         name = wires[origin.path].node if origin.path in wires else build.reserve(origin.path)
-        shape = origin.shape or call.value.shape
-        wire = build.delayed(name, tuple(shape[lead:]), origin.step)
+        wire = build.delayed(name, tuple(origin.shape[lead:]), origin.step)
     else:
         if origin.out:
             raise FrontendError(
