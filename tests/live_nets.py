@@ -88,14 +88,43 @@ def assert_same(
 
     A graded output is a membrane, and compared as such.
     """
-    trace = interp.run(model.graph, x)
+    trace = assert_same_output(model, x, sent, least=least)
     neurons = model.graph.of_type(Neuron)
     assert len(neurons) == len(membranes)
-    if neurons[-1].model.sends == "current":
+    for neuron, theirs in zip(neurons, membranes, strict=True):
+        ours = trace.states[f"{neuron.name}.v"]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9, err_msg=neuron.name)
+
+
+def assert_same_output(
+    model: Imported, x: Array, sent: Array, *, least: float = 0.01
+) -> interp.Trace:
+    """What leaves the network is the same."""
+    trace = interp.run(model.graph, x)
+    if model.graph.of_type(Neuron)[-1].model.sends == "current":
         np.testing.assert_allclose(trace.output, sent, rtol=1e-9, atol=1e-9)
     else:
         assert least < (sent > 0).mean() < 0.95, "the test's network says nothing"
         np.testing.assert_array_equal(trace.output, sent)
-    for neuron, theirs in zip(neurons, membranes, strict=True):
-        ours = trace.states[f"{neuron.name}.v"]
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9, err_msg=neuron.name)
+    return trace
+
+
+def trained(net: Any, run: Callable[[], Any], *, steps: int = 3) -> Any:
+    """A few steps of gradient descent on what ``run`` returns, so that everything moved."""
+    import torch
+
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    net.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        ((run() - 0.3) ** 2).mean().backward()
+        optimizer.step()
+    moved = [not torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True)]
+    assert moved.count(True) == len(before) > 0, "not everything was learned"
+    return net.eval()
+
+
+def lines(model: Imported) -> list[str]:
+    """The assumptions as people read them."""
+    return [str(note) for note in model.assumptions]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from live_nets import assert_same, in_double, lively, spikes, tensor
-from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
 
 pytestmark = pytest.mark.needs("norse")

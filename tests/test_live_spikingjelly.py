@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from live_nets import assert_same, in_double, lively, spikes, steps_of, tensor
-from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
 from qspinn.frontends.live.modules import kind
 
