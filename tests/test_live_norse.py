@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_nets import assert_same, in_double, lively, spikes, tensor
+from live_nets import (
+    assert_same,
+    assert_same_output,
+    in_double,
+    lively,
+    spikes,
+    tensor,
+    trained,
+)
+from qspinn import interp
+from qspinn.errors import FrontendError
+from qspinn.frontends import load_model
 from qspinn.frontends.live import load
+from qspinn.ir import Delay
 
 pytestmark = pytest.mark.needs("norse")
 
@@ -87,3 +100,170 @@ def test_every_neuron_and_reset(norse: Any, rng: Any, kind: str, rest: Any) -> N
         nn.Linear(8, 20), cell(norse, kind, **rest), nn.Linear(20, 12), cell(norse, "LIFCell"),
     ))  # fmt: skip
     check(net, spikes(rng, 8))
+
+
+# --- topologies ---
+
+
+@pytest.mark.parametrize("rest", [{}, {"v_reset": -0.1, "v_leak": 0.05}], ids=["zero", "value"])
+@pytest.mark.parametrize("refractory", [False, True])
+def test_recurrent_cells(norse: Any, rng: Any, refractory: bool, rest: Any) -> None:
+    import torch
+    from torch import nn
+
+    p = parameters(norse, **rest)
+    if refractory:
+        p = norse.LIFRefracParameters(p, torch.as_tensor(2.0))
+    made = (norse.LIFRefracRecurrentCell if refractory else norse.LIFRecurrentCell)(8, 20, p)
+    net = norse.SequentialState(made, nn.Linear(20, 12), cell(norse, "LIFCell"))
+    model = check(lively(net, 4.0), spikes(rng, 8))
+    assert "n0_back" in model.graph.by_name
+
+
+@pytest.mark.parametrize("kind", ["LICell", "LIBoxCell", "LILinearCell"])
+def test_integrators_are_read(norse: Any, rng: Any, kind: str) -> None:
+    from torch import nn
+
+    p = {"LIBoxCell": norse.LIBoxParameters}.get(kind, norse.LIParameters)()
+    last = norse.LILinearCell(20, 5, p) if kind == "LILinearCell" else getattr(norse, kind)(p)
+    middle = nn.Identity() if kind == "LILinearCell" else nn.Linear(20, 5)
+    net = lively(norse.SequentialState(nn.Linear(8, 20), cell(norse, "LIFCell"), middle, last))
+    model = check(net, spikes(rng, 8), readout="membrane_max")
+    assert model.graph.output.readout == "membrane_max"
+
+
+def learning(norse: Any) -> Any:
+    """A convolutional network whose time constants and thresholds are learned, too."""
+    import torch
+    from torch import nn
+
+    def p() -> Any:
+        return norse.LIFParameters(
+            tau_mem_inv=nn.Parameter(torch.tensor(150.0)), v_th=nn.Parameter(torch.tensor(0.2))
+        )
+
+    class Cell(norse.LIFCell):  # type: ignore[misc, name-defined]
+        """norse keeps its parameters out of torch's sight."""
+
+    net = norse.SequentialState(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), Cell(p()), nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3, groups=2), Cell(p()), nn.Flatten(), nn.Linear(16, 12), Cell(p()),
+    )  # fmt: skip
+    for name, module in net.named_children():
+        if isinstance(module, Cell):
+            net.register_parameter(f"tau{name}", module.p.tau_mem_inv)
+            net.register_parameter(f"theta{name}", module.p.v_th)
+    return lively(net, 4.0)
+
+
+def test_a_trained_convolutional_network(norse: Any, rng: Any) -> None:
+    import torch
+
+    net, x = learning(norse), spikes(rng, 2, 10, 10)
+
+    def run() -> Any:
+        out, state = [], None
+        for now in tensor(x[:, :10]).float().unbind(1):
+            spk, state = net(now, state)
+            out.append(spk)
+        return torch.stack(out).mean(0)
+
+    trained(net, run)
+    check(net, x, sample_input=tensor(x[:, 0]))
+
+
+def test_all_steps_at_once(norse: Any, rng: Any) -> None:
+    """norse's layers over time, and Lift for what takes single steps."""
+    from torch import nn
+
+    net = lively(norse.SequentialState(
+        norse.Lift(nn.Conv2d(2, 3, 3)), norse.LIF(parameters(norse)), nn.Flatten(2),
+        nn.Linear(48, 20), norse.LIFRecurrent(20, 12, parameters(norse)),
+    ), 4.0)  # fmt: skip
+    x = spikes(rng, 2, 6, 6)
+    over_time = tensor(x.swapaxes(0, 1))
+    model = load(in_double(net), over_time)
+    assert_same_output(model, x, net(over_time)[0].detach().numpy().swapaxes(0, 1))
+    with pytest.raises(FrontendError, match="takes in the time and the batch"):
+        load(norse.SequentialState(norse.LIF(), nn.Flatten()), over_time)
+    mixed = norse.SequentialState(norse.LIF(), norse.LIFCell())
+    with pytest.raises(FrontendError, match="all steps at once"):
+        load(mixed, over_time)
+
+
+def test_a_forward_pass_with_states(norse: Any, rng: Any) -> None:
+    """A module that takes one step, and its own state with a feedback from the step before."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.back = nn.Linear(8, 20), nn.Linear(12, 20, bias=False)
+            self.hidden = cell(norse, "LIFCell")
+            self.rest = norse.SequentialState(nn.Linear(20, 12), cell(norse, "LIFCell"))
+
+        def forward(self, x: Any, state: Any = None) -> Any:
+            last, first, second = state or (torch.zeros(len(x), 12, dtype=x.dtype), None, None)
+            spk, first = self.hidden(self.into(x) + self.back(last), first)
+            out, second = self.rest(spk, second)
+            return out, (out, first, second)
+
+    net, x = in_double(lively(Net(), 4.0)), spikes(rng, 8)
+    model = load(net, tensor(x[:, 0]))
+    sent, state = [], None
+    for now in tensor(x).unbind(1):
+        out, state = net(now, state)
+        sent.append(out.detach().numpy())
+    assert_same_output(model, x, np.stack(sent, 1))
+    assert len(model.graph.of_type(Delay)) == 1
+
+
+# --- refusals ---
+
+
+def test_what_has_no_counterpart_is_refused(norse: Any) -> None:
+    import torch
+    from torch import nn
+
+    slow = norse.LIFParameters(tau_mem_inv=torch.tensor(2000.0))
+    odd = norse.LIFBoxParameters(reset_method=lambda z, v, r, t: v)
+    logistic = norse.LIFParameters(method="logistic")
+    for last, message in (
+        (norse.LIFCell(slow), "exceeds a time constant"),
+        (norse.LIFBoxCell(odd), "reset_value and reset_subtract are known"),
+        (norse.LIFCell(logistic), "'logistic' is none of"),
+        (norse.LSNNCell(), "no exact counterpart"),
+        (norse.RecurrentSequential(norse.LIFCell()), "no exact counterpart"),
+    ):
+        with pytest.raises(FrontendError, match=message) as found:
+            load(norse.SequentialState(nn.Linear(8, 20), last))
+        assert found.value.at == f"net.1 (norse.{type(last).__name__})"
+
+
+# --- through files ---
+
+
+@pytest.mark.needs("nirtorch")
+@pytest.mark.filterwarnings("ignore:nirtorch.* is being deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["LIFCell", "LIFBoxCell", "IAFCell"])
+@pytest.mark.parametrize(("scale", "dt"), [(1e-3, 1e-6), (1.0, 1e-3)])
+def test_its_own_export_is_the_same_network(
+    norse: Any, rng: Any, tmp_path: Path, kind: str, scale: float, dt: float
+) -> None:
+    """Its exporter multiplies time constants by its argument dt, 1e-3 where none is given."""
+    import nir
+    import torch
+    from norse.torch.utils.export_nir import to_nir
+    from torch import nn
+
+    # nir 1.0.8 cannot write norse's scalars, so each neuron gets its own.
+    each = {"tau_mem_inv": 150.0, "tau_syn_inv": 300.0, "v_th": 0.3, "v_leak": 0.0, "v_reset": 0.0}
+    made = cell(norse, kind, **{name: [value] * 20 for name, value in each.items()})
+    net = lively(norse.SequentialState(nn.Linear(8, 20), made))
+    nir.write(tmp_path / "net.nir", to_nir(net, torch.zeros(8), dt=scale))
+    x = spikes(rng, 8)
+    sent, _ = simulated(in_double(net), x)
+    assert 0.02 < sent.mean() < 0.9
+    file = load_model(tmp_path / "net.nir", dialect="norse", dt=dt)
+    np.testing.assert_array_equal(interp.run(file.graph, x).output, sent)

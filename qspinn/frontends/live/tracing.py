@@ -148,7 +148,8 @@ def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
     """Call a module ``steps`` times, with the state that it returns where it takes one."""
     import torch
 
-    watch, state, returned = Watch(), (), None
+    watch, returned = Watch(), None
+    state: list[Any] = []
     stateful = _takes_state(module)
     with _hooks(module, watch), torch.no_grad():
         for step in range(steps):
@@ -166,8 +167,8 @@ def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
                         at=label("", module),
                         hint=f"sample_input has shape {shape} and type {sample.dtype}",
                     ) from error
-            if stateful and isinstance(returned, tuple) and len(returned) > 1:
-                state = tuple(returned[1:])
+            if stateful and isinstance(returned, tuple) and len(returned) > 1:  # and its state
+                returned, *state = returned
     return watch, returned
 
 
