@@ -219,6 +219,26 @@ def test_a_forward_pass_with_states(norse: Any, rng: Any) -> None:
     assert len(model.graph.of_type(Delay)) == 1
 
 
+def test_the_current_of_older_versions_moves_the_membrane_late(norse: Any, rng: Any) -> None:
+    """Before 1.1 the feed-forward step ended with its input."""
+    from norse.torch.functional.threshold import threshold
+    from torch import nn
+
+    def step(x: Any, state: Any, p: Any, dt: float) -> Any:
+        v = state.v + dt * p.tau_mem_inv * ((p.v_leak - state.v) + state.i)
+        i = state.i - dt * p.tau_syn_inv * state.i
+        z = threshold(v - p.v_th, p.method, p.alpha)
+        return z, type(state)(v=(1 - z) * v + z * p.v_reset, i=i + x)
+
+    older = cell(norse, "LIFCell")
+    older.activation = step
+    net = lively(norse.SequentialState(nn.Linear(8, 20), older))
+    model = check(net, spikes(rng, 8))
+    assert "current_decay" in model.graph["n1"].values
+    now = load(norse.SequentialState(nn.Linear(8, 20), cell(norse, "LIFCell")))
+    assert now.graph["n1"].model.ops != model.graph["n1"].model.ops
+
+
 # --- refusals ---
 
 

@@ -119,7 +119,8 @@ def takes_time(module: Any) -> bool | None:
     """Whether a module is given a time axis; None where that is the same to it."""
     found = kind(module)
     if found.package == "spikingjelly":
-        return getattr(module, "step_mode", "s") == "m" if found.neurons else None
+        once = found.name.startswith("NonSpiking") or getattr(module, "step_mode", "s") == "m"
+        return once if found.neurons else None
     if found.package == "norse" and found.neurons:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:

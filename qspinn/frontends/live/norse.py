@@ -1,6 +1,7 @@
 """Norse's neurons: Euler steps of dt, reset at the spike, which is strictly above the threshold.
 
-Read in Norse 1.1. The current of a step, its input included, enters the membrane before it decays.
+Read in Norse 0.0.7 to 1.1. Whether the input of a step is in the current that moves the membrane
+of that step is another matter in 1.1 than before, so the module's own function is asked.
 """
 
 from __future__ import annotations
@@ -20,25 +21,43 @@ from qspinn.ir import Shape
 PACKAGE = "norse"
 STEPS = ("heaviside", "super", "triangle", "tanh", "circ", "heavi_erfc", "adjoint")
 """Surrogates whose forward pass is the step function."""
+_WORDS = ("reset", "synapse")
 
 
 def lif(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
     """LIF and LIFCell: a synaptic current and a membrane."""
     _step(module.p)
-    made = _cell(module.p, module.dt, wires[0].shape, **_fires(module.p))
+    options = {"synapse": _synapse(module), **_fires(module.p)}
+    made = _cell(module.p, module.dt, wires[0].shape, **options)
     return build.neurons(build.name(path), wires, made)
+
+
+def _synapse(module: Any) -> str:
+    """Whether a step's input moves the membrane in that step."""
+    import torch
+
+    with torch.no_grad():
+        quiet, loud = torch.zeros(1, 1), torch.ones(1, 1)
+        if hasattr(module, "record_states"):
+            quiet, loud = quiet[None], loud[None]
+        state = module.state_fallback(quiet)
+        step = [each[0] if hasattr(module, "record_states") else each for each in (quiet, loud)]
+        moved = [module.activation(x, state, module.p, module.dt)[1] for x in step]
+    first, second = (getattr(each, "lif", each).v for each in moved)
+    return "old" if torch.equal(first, second) else "new"
 
 
 def refractory(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
     """LIFRefracCell: after a spike the membrane is held for rho_reset steps."""
-    made = _refractory(module, wires[0].shape)
+    made = _refractory(module, wires[0].shape, synapse=_synapse(module))
     return build.neurons(build.name(path), wires, made)
 
 
-def _refractory(module: Any, shape: Shape) -> Cell:
+def _refractory(module: Any, shape: Shape, *, synapse: str = "new") -> Cell:
     _step(module.p.lif)
     steps = np.ceil(array(module.p.rho_reset))
-    return _cell(module.p.lif, module.dt, shape, refractory=steps, **_fires(module.p.lif))
+    fires = {"synapse": synapse, "refractory": steps, **_fires(module.p.lif)}
+    return _cell(module.p.lif, module.dt, shape, **fires)
 
 
 def recurrent(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
@@ -75,7 +94,8 @@ def lif_box(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: i
 
 def integrator(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
     """LI, LICell and LIBoxCell send their membrane."""
-    made = _cell(module.p, module.dt, wires[0].shape)
+    synapse = {"synapse": _synapse(module)} if hasattr(module.p, "tau_syn_inv") else {}
+    made = _cell(module.p, module.dt, wires[0].shape, **synapse)
     return build.neurons(build.name(path), wires, made)
 
 
@@ -110,7 +130,7 @@ def _cell(p: Any, dt: float, shape: Shape, **fires: Any) -> Cell:
                 f"dt = {dt:g} exceeds a time constant: an Euler step would give the "
                 f"{name.replace('_', ' ')} {params[name].min():g}"
             )
-    options = {"reset": fires["reset"]} if "reset" in fires else {}
+    options = {name: fires[name] for name in _WORDS if name in fires}
     return cell(shape, params, gain=array(share), start=p.v_leak, **options)
 
 
@@ -125,7 +145,7 @@ def _kind(v_reset: Any) -> str:
 
 
 def _plain(fires: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fires.items() if name != "reset"}
+    return {name: value for name, value in fires.items() if name not in _WORDS}
 
 
 def _step(p: Any) -> None:
