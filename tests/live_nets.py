@@ -113,14 +113,15 @@ def trained(net: Any, run: Callable[[], Any], *, steps: int = 3) -> Any:
     """A few steps of gradient descent on what ``run`` returns, so that everything moved."""
     import torch
 
-    before = [p.detach().clone() for p in net.parameters()]
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    learned = [p for p in net.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in learned]
+    optimizer = torch.optim.Adam(learned, lr=0.02)
     net.train()
     for _ in range(steps):
         optimizer.zero_grad()
         ((run() - 0.3) ** 2).mean().backward()
         optimizer.step()
-    moved = [not torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True)]
+    moved = [not torch.equal(p, old) for p, old in zip(learned, before, strict=True)]
     assert moved.count(True) == len(before) > 0, "not everything was learned"
     return net.eval()
 
