@@ -123,7 +123,7 @@ def test_recurrent_neurons(sl: Any, rng: Any, name: str, bias: bool) -> None:
     with torch.no_grad():
         sent = net(tensor(x)).numpy()
     trace = assert_same_output(model, x, sent)
-    # What sinabs records of a recurrent layer is overwritten in the next step; its last state stays.
+    # What sinabs records of a recurrent layer is overwritten in the next step; the last is not.
     last = made.v_mem.double().detach().numpy()
     np.testing.assert_allclose(trace.states["n1.v"][:, -1], last, rtol=1e-9, atol=1e-9)
 

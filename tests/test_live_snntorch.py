@@ -27,6 +27,7 @@ from qspinn.backend import backend, default_plan
 from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
+from qspinn.ir import Delay
 from qspinn.passes.canonicalize import canonicalize
 from qspinn.passes.quantize import quantize
 
@@ -379,3 +380,112 @@ def test_a_network_that_nirtorch_made(snn: Any, rng: Any) -> None:
         out, state = net(now, state)
         sent.append(out.detach().numpy())
     assert_same_output(model, x, np.stack(sent, 1))
+
+
+# --- what a run cannot show is refused ---
+
+
+def passing(snn: Any, forward: Any) -> Any:
+    """A network of one step whose forward pass is ``forward(net, x)``."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.back = nn.Linear(8, 20), nn.Linear(20, 20)
+            self.lif = snn.Synaptic(0.6, 0.85, threshold=0.3)
+            self.states = self.lif.init_synaptic()
+            self.last: Any = None
+
+        def forward(self, x: Any) -> Any:
+            return forward(self, x)
+
+    return lively(Net())
+
+
+def backwards(net: Any, x: Any) -> Any:
+    spk, syn, mem = net.lif(net.fc(x), *net.states)
+    net.states = (mem, syn)
+    return spk
+
+
+def forgetful(net: Any, x: Any) -> Any:
+    return net.lif(net.fc(x), *net.lif.init_synaptic())[0]
+
+
+def membranes_back(net: Any, x: Any) -> Any:
+    import torch
+
+    last = torch.zeros(len(x), 20) if net.last is None else net.last
+    now = net.fc(x) + net.back(last)
+    spk, syn, net.last = net.lif(now, *net.states)
+    net.states = (syn, net.last)
+    return spk
+
+
+def deciding(net: Any, x: Any) -> Any:
+    spk, *net.states = net.lif(net.fc(x), *net.states)
+    return spk if spk.sum() > 2 else spk * 0
+
+
+def twice(net: Any, x: Any) -> Any:
+    spk, *net.states = net.lif(net.fc(x), *net.states)
+    spk, *net.states = net.lif(net.back(spk), *net.states)
+    return spk
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (backwards, "in another order"),
+        (forgetful, "its state in step 1"),
+        (membranes_back, "reads output 2 of net.lif"),
+        (deciding, "takes values out"),
+        (twice, "in one run"),
+    ],
+)
+def test_what_a_run_cannot_show_is_refused(snn: Any, forward: Any, message: str) -> None:
+    import torch
+
+    with pytest.raises(FrontendError, match=message):
+        load(passing(snn, forward), torch.ones(2, 8))
+
+
+def test_a_state_that_the_module_keeps_itself(snn: Any, rng: Any) -> None:
+    """Its last spikes come back, kept in an attribute between the calls."""
+    import torch
+
+    def kept(net: Any, x: Any) -> Any:
+        last = torch.zeros(len(x), 20, dtype=x.dtype) if net.last is None else net.last
+        net.last, *net.states = net.lif(net.fc(x) + net.back(last), *net.states)
+        return net.last
+
+    net, x = in_double(passing(snn, kept)), spikes(rng, 8)
+    net.states = tuple(s.double() for s in net.states)
+    model = load(net, tensor(x[:, 0]))
+    assert net.last is None
+    sent = np.stack([net(now).detach().numpy() for now in tensor(x).unbind(1)], 1)
+    assert_same_output(model, x, sent)
+    assert len(model.graph.of_type(Delay)) == 1
+
+
+def test_several_results_need_a_choice(snn: Any) -> None:
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Sequential(nn.Linear(8, 20), neuron(snn, "Leaky"))
+            self.b = nn.Sequential(nn.Linear(20, 5), neuron(snn, "Leaky"))
+
+        def forward(self, x: Any) -> Any:
+            first = self.a(x)
+            return first, self.b(first)
+
+    with pytest.raises(FrontendError, match=r"2 modules: a\.1, b\.1") as found:
+        load(Net(), torch.ones(1, 8))
+    assert "output=" in found.value.hint
+    assert load(Net(), torch.ones(1, 8), output="a.1").graph.output.inputs == ("a_1",)
+    with pytest.raises(FrontendError, match="no module that ran"):
+        load(Net(), torch.ones(1, 8), output="c")

@@ -232,3 +232,31 @@ def test_its_own_export_is_the_same_network(
     assert 0.02 < sent.mean() < 0.95
     file = load_model(tmp_path / "net.nir", dialect="spikingjelly")
     np.testing.assert_array_equal(interp.run(file.graph, x).output, sent)
+
+
+def test_a_residual_pass_over_all_steps(sj: Any, rng: Any) -> None:
+    """Containers inside a forward pass of its own, and a sum of two branches into neurons."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = sj.layer.SeqToANNContainer(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3))
+            self.first = neuron(sj, "IFNode", mode="m")
+            self.branch = sj.layer.Conv2d(3, 3, 3, padding=1, step_mode="m")
+            self.skip = sj.layer.Conv2d(3, 3, 1, step_mode="m")
+            self.second = neuron(sj, "LIFNode", mode="m")
+            self.out = nn.Sequential(
+                nn.Flatten(2), nn.Linear(108, 12), neuron(sj, "IFNode", mode="m")
+            )
+
+        def forward(self, x: Any) -> Any:
+            x = self.first(self.stem(x))
+            return self.out(self.second(self.branch(x) + self.skip(x)))
+
+    net, x = in_double(lively(Net(), 4.0).eval()), spikes(rng, 2, 6, 6)
+    over_time = tensor(x.swapaxes(0, 1))
+    model = load(net, over_time)
+    sj.functional.reset_net(net)
+    assert_same_output(model, x, net(over_time).detach().numpy().swapaxes(0, 1))
+    assert len(model.graph["second"].inputs) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,13 +106,20 @@ def plain(module: Any) -> bool:
     return found.leaf or (found.ordered and all(plain(each) for _, each in children(module)))
 
 
-def leaves(module: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Paths and modules that become nodes, each once, in the order of their names."""
-    if kind(module).leaf:
+def leaves(module: Any, path: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Paths and modules that become nodes, in the order of their names.
+
+    Args:
+        module: The root, at ``path``.
+        path: Where it is.
+        whole: Containers to take as they are, where all in them is a framework's own.
+    """
+    found = kind(module)
+    if found.leaf or (found.name in whole and found.ordered and plain(module)):
         yield path, module
         return
     for name, each in children(module):
-        yield from leaves(each, f"{path}.{name}" if path else name)
+        yield from leaves(each, f"{path}.{name}" if path else name, whole)
 
 
 def takes_time(module: Any) -> bool | None:

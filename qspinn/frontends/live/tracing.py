@@ -16,10 +16,10 @@ from typing import Any
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.layers import flattened
-from qspinn.frontends.live.modules import kind, label, leaves
+from qspinn.frontends.live.modules import STEPWISE, kind, label, leaves
 from qspinn.frontends.live.state import untouched
-from qspinn.frontends.live.values import SAME, Origin, Value, function_name, tensors
-from qspinn.frontends.live.walk import leaf
+from qspinn.frontends.live.values import SAME, TAKEN, Origin, Value, function_name, tensors
+from qspinn.frontends.live.walk import follow, leaf
 
 INPUT = ""
 """The path under which the sample is known: no leaf has it, for the root is none."""
@@ -76,11 +76,19 @@ class Watch:
         sources = [self.of(t) for t in tensors((args, kwargs)) if id(t) in self.known]
         if not sources:
             return
-        if function_name(function) == "__setitem__":
+        name = function_name(function)
+        if name in TAKEN:
+            origins = _listed([o.path for value in sources for o in value.origins])
+            raise FrontendError(
+                f"its forward pass takes values out of tensors ({name.strip('_')} of {origins}); "
+                "what it does with them cannot be seen",
+                hint="leave decisions and records out of the pass that is imported",
+            )
+        if name == "__setitem__":
             out = args[0]
         for place, tensor in enumerate(tensors(out)):
             if any(tensor is t for t in tensors((args, kwargs))) and id(tensor) in self.known:
-                if function_name(function) not in SAME:  # in place
+                if name not in SAME:  # in place
                     self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
                 continue
             self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
@@ -114,14 +122,23 @@ def traced(build: Build, module: Any, sample: Any, lead: int) -> Wire:
         _check_states(path, calls, modules[path])
         reads = _agreed(path, calls, modules[path])
         currents = [_wire(build, wires, origin, modules, path, lead, steps) for origin in reads]
-        wires[path] = leaf(build, path, modules[path], currents, lead)
+        wires[path] = _nodes(build, path, modules[path], currents, lead)
     return wires[last]
 
 
+def _nodes(build: Build, path: str, module: Any, currents: list[Wire], lead: int) -> Wire:
+    if kind(module).ordered and len(currents) == 1:
+        return follow(build, path, module, currents[0], lead)
+    return leaf(build, path, module, currents, lead)
+
+
 def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:
-    """Leaves anywhere below a module, shared ones once."""
+    """Leaves anywhere below a module, shared ones once.
+
+    A container that takes a time axis apart, and runs no code but a framework's, is one as well.
+    """
     seen: set[int] = set()
-    for path, each in leaves(module):
+    for path, each in leaves(module, whole=STEPWISE):
         if id(each) not in seen:
             seen.add(id(each))
             yield path, each
@@ -129,18 +146,16 @@ def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:
 
 def _run(module: Any, sample: Any, lead: int) -> tuple[Watch, Any]:
     """One run; several where a call is one step, to see what comes back from one to the next."""
-    with untouched(module):
-        module.eval()
-        watch, returned = _calls(module, sample, 1)
-        inputs = [o for call in watch.calls for o in call.value.origins if o.path == INPUT]
-        if lead == 1 and watch.calls and all(call.step == 0 for call in watch.calls):
-            if any(o.sliced for o in inputs):
-                raise FrontendError(
-                    f"sample_input of shape {tuple(sample.shape)} has one step of time",
-                    at=label("", module),
-                    hint="give one of three steps or more: what comes back is seen in them",
-                )
-            watch, returned = _calls(module, sample, STEPS)
+    watch, returned = _calls(module, sample, 1)
+    inputs = [o for call in watch.calls for o in call.value.origins if o.path == INPUT]
+    if lead == 1 and watch.calls and all(call.step == 0 for call in watch.calls):
+        if any(o.sliced for o in inputs):
+            raise FrontendError(
+                f"sample_input of shape {tuple(sample.shape)} has one step of time",
+                at=label("", module),
+                hint="give one of three steps or more: what comes back is seen in them",
+            )
+        watch, returned = _calls(module, sample, STEPS)
     return watch, returned
 
 
@@ -151,7 +166,8 @@ def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
     watch, returned = Watch(), None
     state: list[Any] = []
     stateful = _takes_state(module)
-    with _hooks(module, watch), torch.no_grad():
+    with untouched(module), _hooks(module, watch), torch.no_grad():
+        module.eval()
         for step in range(steps):
             probe = sample.detach().clone()
             shape = tuple(probe.shape)
@@ -219,8 +235,12 @@ def _hooks(module: Any, watch: Watch) -> Iterator[None]:
             watch.inside -= 1
             if watch.inside == 0:
                 step = watch.calls[-1].step
+                seen: set[int] = set()
                 for place, tensor in enumerate(tensors(out)):
                     shape = tuple(tensor.shape)
+                    if id(tensor) in seen:  # a state that is also what it sends
+                        continue
+                    seen.add(id(tensor))
                     watch.learn(tensor, Value((Origin(path, step, place, shape=shape),), shape))
 
         handles.append(each.register_forward_pre_hook(before, with_kwargs=True))
@@ -283,6 +303,9 @@ def _listed(paths: Sequence[str]) -> str:
 def _check_states(path: str, calls: list[Call], module: Any) -> None:
     """A state must be the module's own, of the step before, or zero in the first step."""
     for call in calls:
+        outs = [o.out for state in call.states for o in state.origins]
+        if outs != sorted(set(outs)):
+            raise FrontendError("is given its states in another order", at=label(path, module))
         for state in call.states:
             first = call.step == 0 and not state.origins and state.zero
             own = [(o.path, o.step) for o in state.origins] == [(path, call.step - 1)]
@@ -341,6 +364,11 @@ def _wire(
         wires[INPUT] = wire
         if steps > 1 and not origin.sliced:
             build.note(wire.node, "the same in every step, as the forward pass has it")
+    elif origin.out:
+        raise FrontendError(
+            f"reads output {origin.out} of net.{origin.path}, a state and not its spikes",
+            at=label(path, modules[path]),
+        )
     elif origin.step:
         source = modules[origin.path]
         if kind(source).neurons is None:
@@ -351,11 +379,6 @@ def _wire(
         name = wires[origin.path].node if origin.path in wires else build.reserve(origin.path)
         wire = build.delayed(name, tuple(origin.shape[lead:]), origin.step)
     else:
-        if origin.out:
-            raise FrontendError(
-                f"reads output {origin.out} of net.{origin.path}, a state and not its spikes",
-                at=label(path, modules[path]),
-            )
         wire = wires[origin.path]
     for shape in origin.shapes:
         wire = _reshaped(build, wire, tuple(shape[lead:]), path, modules)

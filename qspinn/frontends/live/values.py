@@ -13,6 +13,10 @@ SAME = {
     "clone", "data", "requires_grad_", "alias", "positive", "__pos__",
 }  # fmt: skip
 """Functions that leave the values as they are."""
+TAKEN = {
+    "__bool__", "__float__", "__int__", "__index__", "__array__", "item", "numpy", "tolist",
+}  # fmt: skip
+"""Functions that turn values into Python's own, which cannot be followed."""
 _SUMS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 _SHAPED = {"flatten", "reshape", "view", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"}
 _GATHERED = {"stack", "cat", "concat", "concatenate"}
