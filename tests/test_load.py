@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,45 @@ def test_options_are_followed() -> None:
     assert model.graph.name == "n"
     assert (model.graph.input.kind, model.graph.input.high) == ("count", 7)
     assert "readout: first_spike (given)" in lines(model)
+
+
+@pytest.mark.needs("snntorch")
+def test_a_sample_of_values_asks_what_they_are() -> None:
+    import numpy as np
+
+    values = np.full((1, 4), 0.5)
+    with pytest.raises(FrontendError, match="other than 0 and 1") as found:
+        qspinn.load(tiny(), values)
+    assert "input_kind=count" in found.value.hint
+    assert qspinn.load(tiny(), values, input_kind="current").graph.input.kind == "current"
+
+
+@pytest.mark.needs("snntorch")
+def test_weights_that_hooks_compute_are_refused() -> None:
+    from torch.nn.utils import prune
+
+    net = tiny()
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    with pytest.raises(FrontendError, match="weight_orig") as found:
+        qspinn.load(net)
+    assert found.value.at == "net.0 (nn.Linear)"
+    prune.remove(net[0], "weight")
+    assert (qspinn.load(net).graph["n0"].params()["weight"].values == 0).sum() == 6
+
+
+@pytest.mark.needs("torch")
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, qspinn; import qspinn.frontends.live\n"
+        "names = {'torch', 'snntorch', 'norse', 'spikingjelly', 'sinabs', 'nirtorch'}\n"
+        "assert not names & set(sys.modules)\n"
+        "from torch import nn\n"
+        "try: qspinn.load(nn.Sequential(nn.Linear(2, 2)))\n"
+        "except qspinn.errors.FrontendError: pass\n"
+        "assert names & set(sys.modules) == {'torch'}\n"
+    )
+    run = subprocess.run((sys.executable, "-c", code), check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def tiny() -> Any:

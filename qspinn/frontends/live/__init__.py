@@ -35,7 +35,8 @@ def load(
     Args:
         module: A `torch.nn.Module` whose layers are torch's and neurons are a framework's.
         sample_input: What the module takes: (batch, ...) for one step, or with time where its
-            neurons or its forward pass have it.
+            neurons or its forward pass have it. A pass over time shows feedback of as many steps
+            as the sample has.
         name: The network's; default the module's class.
         readout: One of `qspinn.ir.READOUTS`.
         output: The path of the module whose output is the network's, where its forward pass
@@ -49,6 +50,9 @@ def load(
     """
     build = Build(Choices(readout, input_kind, input_high, max_spikes, output))
     with located("net"):
+        sample_input = _like(module, sample_input)
+        if input_kind is None and sample_input is not None:
+            _require_spikes(sample_input)
         lead = leading(module)
         if plain(module):
             wire = build.input(input_shape(module, sample_input, lead))
@@ -72,3 +76,24 @@ def load(
     names = {n: p for n, p in build.paths.items() if n in graph.by_name and n != p and p}
     meta: dict[str, object] = {"format": "torch", "dialect": ", ".join(packages), "names": names}
     return Imported(graph, (whose, *build.notes), meta)
+
+
+def _like(module: Any, sample: Any) -> Any:
+    """The sample as a tensor of the module's type and device."""
+    import torch
+
+    if sample is None:
+        return None
+    sample = torch.as_tensor(sample)
+    own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    return sample if own is None else sample.to(own.device, own.dtype)
+
+
+def _require_spikes(sample: Any) -> None:
+    values = sample.detach()
+    if bool(((values != 0) & (values != 1)).any()):
+        raise FrontendError(
+            f"sample_input holds values other than 0 and 1, up to {float(values.abs().max()):g}",
+            hint="say what the input is: input_kind=count (whole numbers, with input_high) or "
+            "current (values), or spike where the sample only shows the shape",
+        )

@@ -35,6 +35,7 @@ def leaf(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int)
     """The nodes of one module of a framework that reads the sum of ``wires``."""
     found = kind(module)
     with located(label(path, module)):
+        _require_plain(build, path, module)
         if any(wire.votes for wire in wires):
             raise FrontendError("lies behind a VotingLayer, which is the end of a network")
         if found.neurons is not None:
@@ -49,6 +50,19 @@ def leaf(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int)
         if (found.package, found.name) == ("spikingjelly", "LinearRecurrentContainer"):
             return _recurrent(build, path, module, wires[0], lead)
         raise unread(module)
+
+
+def _require_plain(build: Build, path: str, module: Any) -> None:
+    """Refuse weights that hooks compute: what a module holds of them may be stale."""
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    computed = [n for n in own if n.endswith("_orig") or n in ("weight_g", "weight_v")]
+    if computed:
+        raise FrontendError(
+            f"computes its weights from {', '.join(computed)} in a hook",
+            hint="make them permanent first: torch.nn.utils.prune.remove, remove_weight_norm",
+        )
+    if module._forward_hooks or module._forward_pre_hooks:
+        build.note(path or "net", "has hooks, which are not read")
 
 
 def _recurrent(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wire:
