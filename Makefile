@@ -13,7 +13,7 @@ PYTEST := $(RUN) -m pytest -n 2 --dist worksteal --randomly-seed=$(SEED)
 # One thread a process: threads inside a matrix product would only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-lava310 lock toolchains demo test lint slow bench fuzz paper clean
+.PHONY: help setup setup-lava310 lock toolchains demo test frameworks lint slow bench fuzz paper clean
 
 help:
 	@echo "make setup          the environment, .venv (PYTHON=... chooses the interpreter)"
@@ -21,6 +21,7 @@ help:
 	@echo "make toolchains     cross compiler and emulator from Debian's packages"
 	@echo "make demo           a trained network, compiled, validated and reported"
 	@echo "make test           lint, types and all but the slow tests (SEED=... orders them)"
+	@echo "make frameworks     imports against snnTorch, Norse, SpikingJelly and sinabs (Python 3.11)"
 	@echo "make lint           ruff and mypy alone"
 	@echo "make slow           the slow tests"
 	@echo "make bench          the benchmarks (MNIST=mnist.npz: those on it too)"
@@ -54,6 +55,11 @@ lint: setup
 
 test: lint
 	$(PYTEST) -m "not slow"
+
+# The proofs that an import is the network that its framework runs.
+frameworks: setup
+	QSPINN_REQUIRE=torch,snntorch,norse,spikingjelly,sinabs,nirtorch \
+		$(PYTEST) tests/test_live_*.py tests/test_nir_snntorch.py
 
 slow: setup
 	$(PYTEST) -m slow

@@ -6,7 +6,7 @@ its decay per step, ``u`` the synaptic current and ``current_decay`` its, ``a`` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,6 +210,41 @@ def _check(rule: Rule) -> None:
         raise VerifyError("a refractory neuron sends at most one spike a step")
     if rule.timing == "next_discard" and rule.reset == "subtract":
         raise VerifyError("a subtracting reset has nothing to discard")
+
+
+def unreset(*, synapse: str = "") -> Model:
+    """A leaky neuron that a spike does not reset: snnTorch's `none`."""
+
+    def body(n: Any) -> None:
+        n.v = n.decay * n.v + driven(n, synapse, bias=False)
+        n.s = n.v > n.threshold
+
+    return _leaky(body, "NoReset", synapse)
+
+
+def without_delay(*, synapse: str = "") -> Model:
+    """A leaky neuron as snnTorch subtracts without delay, ``reset_delay=False``.
+
+    A membrane that is above the threshold after its reset takes the next step's subtraction
+    before the comparison; that subtraction is undone where no spike follows.
+    """
+
+    def body(n: Any) -> None:
+        above = n.v > n.threshold
+        v = n.decay * n.v + driven(n, synapse, bias=False)
+        n.s = select(above, v - n.threshold, v) > n.threshold
+        n.v = select(n.s, v - n.threshold, v)
+
+    return _leaky(body, "Undelayed", synapse)
+
+
+def _leaky(body: Callable[[Any], None], name: str, synapse: str) -> Model:
+    return trace(
+        body,
+        name=f"{'Cuba' if synapse else ''}LIF{name}",
+        states="u v" if synapse else "v",
+        params=_chosen({"current_decay": synapse, "decay": True, "threshold": True}),
+    )
 
 
 def integrator(*, synapse: str = "", leak: bool = True, bias: bool = False) -> Model:

@@ -21,8 +21,11 @@ OLDEST = (3, 10)
 
 EXTRAS = ("fast", "mcu", "loihi", "explore", "dask", "dev")
 # torch is set up where a CPU build of it is at hand; elsewhere it would pull gigabytes of CUDA.
-TORCH_EXTRAS = ("train", "bench")
+TORCH_EXTRAS = ("train", "bench", "frameworks")
 TORCH_PYTHON = (3, 11)
+# What they declare would bring torchvision, torchaudio and tensorboard, which their neurons do not
+# import, and an older nir than ours. What they do import is the extra `frameworks`.
+FRAMEWORKS = ("norse>=1.1", "spikingjelly>=2.0", "sinabs>=3.1")
 
 # Both declare Python < 3.11 and numpy < 2. qspinn's own shim lets them run on what is newer.
 LAVA = ("lava-nc==0.10.0", "lava-dl==0.6.0")
@@ -159,12 +162,14 @@ class Stamp:
 
 
 def install_all(python: str, version: tuple[int, ...], pins: Path) -> None:
-    """Install the build tools, qspinn with its extras, and Lava without its declared limits."""
+    """Install the build tools, qspinn with its extras, and what declares too much without it."""
     extras = EXTRAS + (TORCH_EXTRAS if version == TORCH_PYTHON else ())
     pip(python, "--upgrade", "pip", "setuptools", "wheel", pins=pins)
     editable = f"{ROOT}[{','.join(extras)}]"
     pip(python, "--no-build-isolation", "--editable", editable, pins=pins)
     pip(python, "--no-deps", "--ignore-requires-python", *LAVA, pins=pins)
+    if version == TORCH_PYTHON:
+        pip(python, "--no-deps", *FRAMEWORKS, pins=pins)
 
 
 def pip(python: str, *arguments: str, pins: Path | None = None) -> None:

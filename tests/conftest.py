@@ -76,6 +76,10 @@ TOOLS: dict[str, Callable[[], str]] = {
     "numba": packages("numba"),
     "torch": packages("torch"),
     "snntorch": packages("snntorch"),
+    "norse": packages("norse"),
+    "spikingjelly": packages("spikingjelly", "loguru"),
+    "sinabs": packages("sinabs", "pbr"),
+    "nirtorch": packages("nirtorch"),
     "sklearn": packages("scikit-learn"),
     "nir": packages("nir"),
     "onnx": packages("onnx"),
@@ -93,7 +97,7 @@ TOOLS: dict[str, Callable[[], str]] = {
     "models": folder("QSPINN_MODELS"),
 }
 # torch is set up on Python 3.11 alone (scripts/setup.py), so `all` asks for it only there.
-ONLY_ON_311 = {"torch", "snntorch"}
+ONLY_ON_311 = {"torch", "snntorch", "norse", "spikingjelly", "sinabs", "nirtorch"}
 
 
 def required_tools() -> set[str]:

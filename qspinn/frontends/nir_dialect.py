@@ -78,7 +78,7 @@ DIALECTS: Mapping[str, Dialect] = {
     for d in (
         Dialect("nir"),
         Dialect("snntorch", dt=1e-4),
-        Dialect("norse", counter="jump", current="jump", synapse="old", start="v_leak"),
+        Dialect("norse", counter="jump", current="jump", start="v_leak"),
         Dialect(
             "sinabs", dt=1.0, integrator="exact", membrane="jump", counter="jump",
             current="decayed", reset="subtract", compare=">=", several=True, floor=True,

@@ -72,3 +72,8 @@ class Imported:
     meta: Mapping[str, object] = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}))
     reference: Callable[[Array], Array] | None = None
+
+    def __str__(self) -> str:
+        size = sum(p.values.size for node in self.graph.nodes for p in node.params().values())
+        head = f"{self.graph.name}: {len(self.graph.nodes)} nodes, {size} parameters"
+        return "\n  ".join((head, *map(str, self.assumptions)))

@@ -1,0 +1,99 @@
+"""Live torch modules of snnTorch, Norse, SpikingJelly and sinabs as float graphs of ours.
+
+Parameters are read from the modules, in float64; what has no exact counterpart is refused by the
+module's path. Nothing here imports a framework: a module's classes say whose it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qspinn.errors import FrontendError, located
+from qspinn.frontends.live.build import Build, Choices
+from qspinn.frontends.live.modules import kind, label, leading, leaves, plain
+from qspinn.frontends.live.walk import follow, input_shape
+from qspinn.frontends.nir_flatten import safe
+from qspinn.frontends.report import Assumption, Imported, inferred
+
+
+def load(
+    module: Any,
+    sample_input: Any = None,
+    *,
+    name: str | None = None,
+    readout: str | None = None,
+    output: str | None = None,
+    input_kind: str | None = None,
+    input_high: int | None = None,
+    max_spikes: int | None = None,
+) -> Imported:
+    """Read a torch module.
+
+    Containers are read in their order, without running anything. A module with a forward pass of
+    its own is run once on ``sample_input`` to see what flows where, and left as it was.
+
+    Args:
+        module: A `torch.nn.Module` whose layers are torch's and neurons are a framework's.
+        sample_input: What the module takes: (batch, ...) for one step, or with time where its
+            neurons or its forward pass have it. A pass over time shows feedback of as many steps
+            as the sample has.
+        name: The network's; default the module's class.
+        readout: One of `qspinn.ir.READOUTS`.
+        output: The path of the module whose output is the network's, where its forward pass
+            returns several.
+        input_kind: ``spike`` (0 or 1), ``count`` or ``current``.
+        input_high: The largest count at the input.
+        max_spikes: The most spikes of a neuron in a step, where it may send several; 2**b - 1.
+
+    Raises:
+        FrontendError: A module has no exact counterpart, or more must be said.
+    """
+    build = Build(Choices(readout, input_kind, input_high, max_spikes, output))
+    with located("net"):
+        sample_input = _like(module, sample_input)
+        if input_kind is None and sample_input is not None:
+            _require_spikes(sample_input)
+        lead = leading(module)
+        if plain(module):
+            wire = build.input(input_shape(module, sample_input, lead))
+            wire = follow(build, "", module, wire, lead)
+        else:
+            from qspinn.frontends.live.tracing import traced
+
+            if sample_input is None:
+                raise FrontendError(
+                    "its forward pass is code of its own, which is run to see what flows where",
+                    at=label("", module),
+                    hint="give sample_input, such as the module's own input for one sample",
+                )
+            wire = traced(build, module, sample_input, lead)
+        packages = sorted({kind(each).package for _, each in leaves(module)} - {"", "torch"})
+        word = safe(name or type(module).__name__)
+        graph = build.finish(word, wire)
+    whose = Assumption(
+        "framework", ", ".join(packages) or "torch", inferred("the modules' classes")
+    )
+    names = {n: p for n, p in build.paths.items() if n in graph.by_name and n != p and p}
+    meta: dict[str, object] = {"format": "torch", "dialect": ", ".join(packages), "names": names}
+    return Imported(graph, (whose, *build.notes), meta)
+
+
+def _like(module: Any, sample: Any) -> Any:
+    """The sample as a tensor of the module's type and device."""
+    import torch
+
+    if sample is None:
+        return None
+    sample = torch.as_tensor(sample)
+    own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    return sample if own is None else sample.to(own.device, own.dtype)
+
+
+def _require_spikes(sample: Any) -> None:
+    values = sample.detach()
+    if bool(((values != 0) & (values != 1)).any()):
+        raise FrontendError(
+            f"sample_input holds values other than 0 and 1, up to {float(values.abs().max()):g}",
+            hint="say what the input is: input_kind=count (whole numbers, with input_high) or "
+            "current (values), or spike where the sample only shows the shape",
+        )

@@ -1,0 +1,118 @@
+"""SpikingJelly's neurons: charge, fire where the membrane reaches the threshold, reset at once.
+
+Read in SpikingJelly 0.0.0.0.14 and 2.0. A hard reset also is where membranes start and rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qspinn.errors import FrontendError
+from qspinn.frontends.live.build import Build, Wire
+from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
+from qspinn.frontends.live.layers import LAYERS, Handler, array, flatten
+
+PACKAGE = "spikingjelly"
+
+
+def integrate_and_fire(
+    build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int
+) -> Wire:
+    """IFNode, SimpleIFNode, and HalfThresholdIFNode, which starts half way."""
+    return _neurons(build, path, module, wires, {})
+
+
+def leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """LIFNode and SimpleLIFNode: it decays toward the reset value."""
+    return _leaky(build, path, module, wires, 1.0 / module.tau)
+
+
+def parametric(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """ParametricLIFNode: 1 / tau is the sigmoid of a weight."""
+    return _leaky(build, path, module, wires, array(module.w.detach().sigmoid()))
+
+
+def current_based(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """CUBALIFNode: its membrane decays toward zero."""
+    params = {"current_decay": module.c_decay, "decay": module.v_decay}
+    return _neurons(build, path, module, wires, params)
+
+
+def _leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], share: Any) -> Wire:
+    rest = module.v_reset or 0.0
+    params = {"decay": 1 - share, "bias": share * rest}
+    gain = share if module.decay_input else 1.0
+    return _neurons(build, path, module, wires, params, gain=gain)
+
+
+def _neurons(
+    build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any], *,
+    gain: Any = 1.0,
+) -> Wire:  # fmt: skip
+    import torch
+
+    refuse(module, _neuron_precision=None)
+    reset = module.v_reset
+    kind = "subtract" if reset is None else "value" if reset else "zero"
+    params = {**params, "threshold": module.v_threshold}
+    if kind == "value":
+        params["v_reset"] = reset
+    compare = compares(module.surrogate_function, torch.zeros(()))
+    # Not always the reset value: a SimpleBaseNode starts from zero.
+    begin = float(module._memories_rv["v"])
+    made = cell(wires[0].shape, params, gain=gain, start=begin, reset=kind, compare=compare)
+    return build.neurons(build.name(path), wires, made)
+
+
+def integrator(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """NonSpikingIFNode and NonSpikingLIFNode: membranes that are read, as `decode` says."""
+    how = {None: "", "last-mem": "membrane_last", "last_mem": "membrane_last",
+           "max-mem": "membrane_max"}  # fmt: skip
+    if module.decode not in how:
+        raise FrontendError(
+            f"reads its membranes by {module.decode!r}",
+            hint="max-mem and the last value are read here",
+        )
+    share = None if not hasattr(module, "tau") else array(1.0 / array(module.tau))
+    params = {} if share is None else {"decay": 1 - share}
+    name = build.name(path)
+    made = cell(wires[0].shape, params, gain=1.0 if share is None else share)
+    if how[module.decode]:
+        build.readouts[name] = how[module.decode]
+    return build.neurons(name, wires, made)
+
+
+def voting(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wire:
+    """VotingLayer: the mean of the spikes of a class's neurons."""
+    size = int(module.voting_size)
+    if len(wire.shape) != 1 or wire.shape[0] % size or wire.signal.kind == "current":
+        raise FrontendError(f"votes by groups of {size} of a signal of shape {wire.shape}")
+    return Wire(wire.node, wire.signal, wire.factor, size)
+
+
+def flattened(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wire:
+    """Its own Flatten sees one step at a time, in either mode."""
+    return flatten(build, path, module, wire, 1 if module.step_mode == "m" else lead)
+
+
+CELLS: Mapping[str, Neurons] = {
+    "IFNode": integrate_and_fire,
+    "SimpleIFNode": integrate_and_fire,
+    "HalfThresholdIFNode": integrate_and_fire,
+    "LIFNode": leaky,
+    "SimpleLIFNode": leaky,
+    "ParametricLIFNode": parametric,
+    "CUBALIFNode": current_based,
+    "NonSpikingIFNode": integrator,
+    "NonSpikingLIFNode": integrator,
+}
+_SAME = (
+    "Linear", "Conv1d", "Conv2d", "AvgPool2d", "AdaptiveAvgPool2d", "MaxPool2d", "BatchNorm1d",
+    "BatchNorm2d", "Dropout", "Dropout2d",
+)  # fmt: skip
+OWN_LAYERS: Mapping[str, Handler] = {
+    **{name: LAYERS[name] for name in _SAME},
+    "Flatten": flattened,
+    "VotingLayer": voting,
+}

@@ -1,0 +1,162 @@
+"""Where a tensor's values come from, as far as a graph can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qspinn.ir import Shape
+
+SAME = {
+    "to", "float", "double", "type", "type_as", "cpu", "cuda", "detach", "detach_", "contiguous",
+    "clone", "data", "requires_grad_", "alias", "positive", "__pos__",
+}  # fmt: skip
+"""Functions that leave the values as they are."""
+TAKEN = {
+    "__bool__", "__float__", "__int__", "__index__", "__array__", "item", "numpy", "tolist",
+}  # fmt: skip
+"""Functions that turn values into Python's own, which cannot be followed."""
+_SUMS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+_SHAPED = {"flatten", "reshape", "view", "squeeze", "unsqueeze", "view_as", "reshape_as", "ravel"}
+_GATHERED = {"stack", "cat", "concat", "concatenate"}
+_REDUCED = {"sum", "mean"}
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Origin:
+    """A tensor that a leaf sent, or the sample.
+
+    Attributes:
+        path: Of the leaf; empty for the sample.
+        step: The call; after `since` how many steps ago.
+        out: Which of its outputs.
+        sliced: Whether a step was cut out of the sample.
+        shape: As it was sent.
+        shapes: What it was reshaped to.
+    """
+
+    path: str
+    step: int = 0
+    out: int = 0
+    sliced: bool = False
+    shape: Shape = ()
+    shapes: tuple[Shape, ...] = ()
+
+    def since(self, step: int) -> Origin:
+        """Counted back from a step; a sample that is not cut into steps is the same in all."""
+        whole = not self.path and not self.sliced
+        return self if whole else replace(self, step=step - self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a tensor holds.
+
+    Attributes:
+        origins: Its summands.
+        shape: Its shape.
+        zero: For a constant, whether it is zero.
+        lost: A function that no graph has a node for.
+        gathered: Whether the origins stand side by side, as steps of time do in a result.
+    """
+
+    origins: tuple[Origin, ...] = ()
+    shape: Shape = ()
+    zero: bool = False
+    lost: str = ""
+    gathered: bool = False
+
+    @staticmethod
+    def made(
+        name: str, args: Any, kwargs: Any, of: Callable[[Any], Value], shape: Shape, place: int
+    ) -> Value:
+        """What the function ``name`` makes; ``place`` says which of its results."""
+        found = [of(t) for t in tensors((args, kwargs))]
+        origins = tuple(o for value in found for o in value.origins)
+        lost = next((value.lost for value in found if value.lost), "")
+        gathered = any(value.gathered for value in found)
+        value = Value(origins, shape, lost=lost, gathered=gathered)
+        if lost:
+            return value
+        if name in SAME:
+            return value
+        if name in _GATHERED or name == "__setitem__":
+            return replace(value, gathered=True)
+        if gathered:
+            return value if name in _REDUCED else replace(value, lost=name)
+        if name in _SUMS:
+            return _sum(value, name, args, kwargs, found)
+        if name in _SHAPED and len(found) >= 1:
+            return _reshape(value, name, found[0].shape)
+        return _cut(value, name, args, kwargs, found[0].shape, place)
+
+
+def _sum(value: Value, name: str, args: Any, kwargs: Any, found: list[Value]) -> Value:
+    if set(kwargs) - {"other", "input", "out"}:
+        return replace(value, lost=f"{name} with {', '.join(kwargs)}")
+    if any(v.shape != value.shape for v in found):
+        return replace(value, lost="a sum of different shapes")
+    if any(not v.origins and not v.zero for v in found):
+        return replace(value, lost="a sum with a constant")
+    numbers = [a for a in args if isinstance(a, (int, float))]
+    return replace(value, lost="a sum with a constant") if any(numbers) else value
+
+
+def _reshape(value: Value, name: str, before: Shape) -> Value:
+    if not before or value.shape[:1] != before[:1]:
+        return replace(value, lost=f"{name} across the batch")
+    if value.shape == before:
+        return value
+    origins = tuple(replace(o, shapes=(*o.shapes, value.shape)) for o in value.origins)
+    return replace(value, origins=origins)
+
+
+def _cut(value: Value, name: str, args: Any, kwargs: Any, shape: Shape, place: int) -> Value:
+    """One step of the sample."""
+    step = _step(name, args, kwargs, shape, place)
+    if step is None:
+        return replace(value, lost=name.strip("_"))
+    if any(o.path or o.sliced or o.shapes for o in value.origins):
+        return replace(value, lost=f"a part ({name.strip('_')})")
+    origins = tuple(replace(o, step=step, sliced=True, shape=value.shape) for o in value.origins)
+    return replace(value, origins=origins)
+
+
+def _step(name: str, args: Any, kwargs: Any, shape: Shape, place: int) -> int | None:
+    """Which step a function cuts out along one dimension; None where it does something else."""
+    if name in ("unbind", "__iter__"):
+        return place
+    if name == "select":
+        dim, index = (*args[1:], *kwargs.values())[:2]
+        return int(index) % int(shape[dim])
+    if name == "__getitem__":
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        whole = [i for i in index if i is Ellipsis or i == slice(None)]
+        steps = [(d, int(i)) for d, i in enumerate(index) if type(i) is int]
+        if len(steps) == 1 and len(whole) == len(index) - 1:
+            dim, step = steps[0]
+            return step % int(shape[dim - len(index) if Ellipsis in index[:dim] else dim])
+    return None
+
+
+def function_name(function: Any) -> str:
+    """The name of a torch function; of an attribute its own, not `__get__`."""
+    name = getattr(function, "__name__", str(function))
+    if name == "__get__":
+        name = getattr(getattr(function, "__self__", None), "__name__", name)
+    return str(name)
+
+
+def tensors(value: Any) -> Iterator[Any]:
+    """The tensors in whatever holds them, in order."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from tensors(each)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from tensors(each)

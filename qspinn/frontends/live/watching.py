@@ -1,0 +1,214 @@
+"""One run of a forward pass, watched: which leaf was called with what."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qspinn.errors import FrontendError
+from qspinn.frontends.live.modules import STEPWISE, label, leaves
+from qspinn.frontends.live.state import untouched
+from qspinn.frontends.live.values import SAME, TAKEN, Origin, Value, function_name, tensors
+
+INPUT = ""
+"""The path under which the sample is known: no leaf has it, for the root is none."""
+STEPS = 4
+"""How often a module is called that takes one step a call."""
+
+
+@dataclass
+class Call:
+    """One call of a leaf.
+
+    Attributes:
+        step: How often it was called before.
+        value: What it read.
+        states: Where its further arguments came from.
+    """
+
+    path: str
+    step: int
+    value: Value
+    states: list[Value]
+
+
+@dataclass
+class Watch:
+    """One run under way.
+
+    Attributes:
+        known: id of a tensor -> where its values come from.
+        alive: Keeps the ids from being used again.
+        calls: Of leaves, in order.
+        inside: How deep in leaves the run is; what they do is their own matter.
+    """
+
+    known: dict[int, Value] = field(default_factory=dict)
+    alive: list[Any] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    inside: int = 0
+
+    def of(self, tensor: Any) -> Value:
+        """Where a tensor comes from; one that nothing made is a constant."""
+        found = self.known.get(id(tensor))
+        if found is None:
+            return Value(shape=tuple(tensor.shape), zero=not bool(tensor.detach().any()))
+        return replace(found, shape=tuple(tensor.shape))
+
+    def learn(self, tensor: Any, value: Value) -> None:
+        """Remember it."""
+        self.known[id(tensor)] = value
+        self.alive.append(tensor)
+
+    def result(self, function: Any, args: Sequence[Any], kwargs: Any, out: Any) -> None:
+        """Derive what a torch function made."""
+        sources = [self.of(t) for t in tensors((args, kwargs)) if id(t) in self.known]
+        if not sources:
+            return
+        name = function_name(function)
+        if name in TAKEN:
+            origins = listed([o.path for value in sources for o in value.origins])
+            raise FrontendError(
+                f"its forward pass takes values out of tensors ({name.strip('_')} of {origins}); "
+                "what it does with them cannot be seen",
+                hint="leave decisions and records out of the pass that is imported",
+            )
+        if name == "__setitem__":
+            out = args[0]
+        for place, tensor in enumerate(tensors(out)):
+            if any(tensor is t for t in tensors((args, kwargs))) and id(tensor) in self.known:
+                if name not in SAME:  # in place
+                    self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
+                continue
+            self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
+
+    def _derived(self, function: Any, args: Any, kwargs: Any, out: Any, place: int) -> Value:
+        return Value.made(function_name(function), args, kwargs, self.of, tuple(out.shape), place)
+
+
+def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:
+    """Leaves anywhere below a module, shared ones once.
+
+    A container that takes a time axis apart, and runs no code but a framework's, is one as well.
+    """
+    seen: set[int] = set()
+    for path, each in leaves(module, whole=STEPWISE):
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield path, each
+
+
+def run(module: Any, sample: Any, lead: int) -> tuple[Watch, Any]:
+    """One run; several where a call is one step, to see what comes back from one to the next."""
+    watch, returned = _calls(module, sample, 1)
+    inputs = [o for call in watch.calls for o in call.value.origins if o.path == INPUT]
+    if lead == 1 and watch.calls and all(call.step == 0 for call in watch.calls):
+        if any(o.sliced for o in inputs):
+            raise FrontendError(
+                f"sample_input of shape {tuple(sample.shape)} has one step of time",
+                at=label("", module),
+                hint="give one of three steps or more: what comes back is seen in them",
+            )
+        watch, returned = _calls(module, sample, STEPS)
+    return watch, returned
+
+
+def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
+    """Call a module ``steps`` times, with the state that it returns where it takes one."""
+    import torch
+
+    watch, returned = Watch(), None
+    state: list[Any] = []
+    stateful = _takes_state(module)
+    with untouched(module), _hooks(module, watch), torch.no_grad():
+        module.eval()
+        for step in range(steps):
+            probe = sample.detach().clone()
+            shape = tuple(probe.shape)
+            watch.learn(probe, Value((Origin(INPUT, step, 0, steps > 1, shape),), shape))
+            with _mode(watch):
+                try:
+                    returned = module(probe, *state)
+                except FrontendError:
+                    raise
+                except Exception as error:
+                    raise FrontendError(
+                        f"its forward pass fails on sample_input: {type(error).__name__}: {error}",
+                        at=label("", module),
+                        hint=f"sample_input has shape {shape} and type {sample.dtype}",
+                    ) from error
+            if stateful and isinstance(returned, tuple) and len(returned) > 1:  # and its state
+                returned, *state = returned
+    return watch, returned
+
+
+def _takes_state(module: Any) -> bool:
+    """Whether its forward pass takes more than its input."""
+    try:
+        names = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in names) > 1
+
+
+def _mode(watch: Watch) -> Any:
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if not watch.inside:
+                if hasattr(out, "__next__"):  # `for step in data`
+                    parts = list(out)
+                    watch.result(func, args, kwargs or {}, parts)
+                    return iter(parts)
+                watch.result(func, args, kwargs or {}, out)
+            return out
+
+    return Mode()
+
+
+@contextmanager
+def _hooks(module: Any, watch: Watch) -> Iterator[None]:
+    """Tell the watch of every call of a leaf."""
+    handles = []
+    for path, each in leaves_of(module):
+
+        def before(_: Any, args: Any, kwargs: Any, path: str = path) -> None:
+            watch.inside += 1
+            if watch.inside == 1:
+                found = [watch.of(t) for t in tensors((args, kwargs))]
+                if not found:
+                    raise FrontendError("is called without a tensor", at=f"net.{path}")
+                step = sum(call.path == path for call in watch.calls)
+                watch.calls.append(Call(path, step, found[0], found[1:]))
+
+        def after(_: Any, args: Any, kwargs: Any, out: Any, path: str = path) -> None:
+            watch.inside -= 1
+            if watch.inside == 0:
+                step = watch.calls[-1].step
+                seen: set[int] = set()
+                for place, tensor in enumerate(tensors(out)):
+                    shape = tuple(tensor.shape)
+                    if id(tensor) in seen:  # a state that is also what it sends
+                        continue
+                    seen.add(id(tensor))
+                    watch.learn(tensor, Value((Origin(path, step, place, shape=shape),), shape))
+
+        handles.append(each.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(each.register_forward_hook(after, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Paths of modules as a sentence has them, each once."""
+    return ", ".join(dict.fromkeys(p or "the input" for p in paths)) or "none"
