@@ -21,6 +21,7 @@ from qspinn.render import render
 from .lateral import Relay, relayable
 from .layers import Layer, layers
 from .names import quoted
+from .net_file import NetFile, net_file
 from .process import process_text
 from .reasons import Reasons
 from .script import NetworkText, Script
@@ -64,12 +65,13 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
     reasons = Reasons()
     found = layers(graph, reasons)
     reasons.raise_if_any(graph.name)
-    script = Script(graph, found)
+    script, net = Script(graph, found), net_file(graph, found)
     text = script.text()
     contents = {
         "network.py": render("loihi/network.py.j2", net=text).encode(),
         "params.npz": npz(script.params),
-        "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device)).encode(),
+        "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device, net)).encode(),
+        **net.files,
     }
     for path, template in _COPIED.items():
         contents[path] = _template(template)
@@ -80,7 +82,8 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
         contents[f"neurons_{ident}/__init__.py"] = printed.encode()
     if own:
         contents["arithmetic.py"] = _template("arithmetic.py")
-    return Artifact("loihi", graph.name, dict(sorted(contents.items())), _facts(script, text, plan))
+    facts = {**_facts(script, text, plan), "netx": dict(net.facts)}
+    return Artifact("loihi", graph.name, dict(sorted(contents.items())), facts)
 
 
 def _template(name: str) -> bytes:
@@ -161,7 +164,7 @@ def _groups(layer: Layer) -> int:
     return len(np.unique(np.stack(columns), axis=1).T)
 
 
-def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
+def _readme(script: Script, text: NetworkText, device: Device, net: NetFile) -> ReadmeText:
     graph = script.graph
     source = graph.input
     span, node = script.known[source.name].interval, graph.output
@@ -187,8 +190,8 @@ def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
         decision=_decision(node),
         time=text.about,
         rows=tuple(_row(script, layer) for layer in script.found),
-        notes=_notes(script, text),
-        files=tuple(extra),
+        notes=(*_notes(script, text), *net.notes),
+        files=(*net.rows, *extra),
     )
 
 

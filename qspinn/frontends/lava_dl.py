@@ -313,7 +313,7 @@ class _Build:
 
     def truncated(self, layer: FileLayer, name: str, values: Array) -> Array:
         """Integers toward zero, as netx takes them."""
-        whole: Array = np.trunc(values).astype(np.float64)
+        whole: Array = np.trunc(values).astype(np.float64) + 0.0  # and no negative zeros
         if lost := int(np.count_nonzero(whole != values)):
             self.notes.append(Assumption(
                 layer.name, f"{lost} of {whole.size} entries of {name} lose their fraction",
