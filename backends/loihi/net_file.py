@@ -14,6 +14,7 @@ from .layers import Layer
 from .names import identifier, lava_shape, quoted
 from .netx import Net, NetLayer, netx_network
 from .reasons import Reasons
+from .words import steps
 
 _SMALL = 1024
 """Arrays up to this size are not compressed."""
@@ -46,15 +47,17 @@ def net_file(graph: Graph, found: tuple[Layer, ...]) -> NetFile:
 
 
 def _facts(name: str, net: Net, graph: Graph, found: tuple[Layer, ...]) -> dict[str, Any]:
-    first = 0 if net.constant else 1
+    first, cold = 0 if net.constant else 1, graph.start == "cold"
     return {
         "file": name,
+        "why_not": [],
         "input": "constant" if net.constant else "values" if net.message_bits else "spikes",
         "input_shape": list(_enters(net, graph)),
         "input_message_bits": net.message_bits,
+        "samples": "one run" if net.joint else "a run for each sample",
         "reset_offset": first,
         "needs_reset": net.late,
-        "layers": {layer.name: i + first for i, layer in enumerate(found)},
+        "layers": {layer.name: 0 if cold else i + first for i, layer in enumerate(found)},
         "simulator_only": list(net.simulator_only),
     }
 
@@ -77,15 +80,17 @@ def _use(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """How to load the file so that it computes the same."""
     bits, offset = facts["input_message_bits"], facts["reset_offset"]
     more = f", input_message_bits={bits}" if bits else ""
-    resets = f"reset_interval=STEPS, reset_offset={offset}"
-    behind = max(facts["layers"].values())
+    resets, behind = f"`reset_interval=N, reset_offset={offset}`", max(facts["layers"].values())
     notes = [
-        f"`{name}`: `netx.hdf5.Network(net_config='{name}'{more})`, output {behind} steps behind "
-        f"the input. With `{resets}` samples of STEPS steps follow one another."
+        f"`{name}`: `netx.hdf5.Network(net_config='{name}'{more})`, output {steps(behind)} behind "
+        "the input."
     ]
+    if facts["samples"] == "one run":
+        notes.append(f"With {resets} samples of N steps follow one another.")
     if facts["needs_reset"]:
         notes.append(
-            f"Its biases are right only with `{resets}`: otherwise they act before the first input."
+            f"Its biases are right only with {resets}, N no shorter than a sample: otherwise they "
+            "act before the first input."
         )
     if facts["input"] == "constant":
         notes.append(

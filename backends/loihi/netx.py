@@ -42,6 +42,7 @@ class Net:
         layers: The layers.
         message_bits: ``input_message_bits`` of netx's Network: 0 for spikes.
         constant: Whether the input enters the first neurons as a constant, ``bias_mant``.
+        joint: Whether samples may follow one another: nothing is under way when one ends.
         late: Whether biases must wait for their layers, by resets.
         simulator_only: Layers whose weights no chip has: odd ones among both signs.
     """
@@ -49,6 +50,7 @@ class Net:
     layers: tuple[NetLayer, ...]
     message_bits: int
     constant: bool
+    joint: bool
     late: bool
     simulator_only: tuple[str, ...]
 
@@ -74,7 +76,14 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
             _require_biases(layer, late)
     if reasons.found:
         return None
-    return Net(tuple(chain.made), chain.message_bits, chain.constant, chain.late, tuple(chain.odd))
+    return Net(
+        layers=tuple(chain.made),
+        message_bits=chain.message_bits,
+        constant=chain.constant,
+        joint=skewed and not any(s.delay for layer in found for s in layer.synapses),
+        late=chain.late,
+        simulator_only=tuple(chain.odd),
+    )
 
 
 def _require_biases(layer: Layer, late: frozenset[str]) -> None:
@@ -154,8 +163,7 @@ class _Chain:
         self.image = None
         if image is not None:
             self.made.append(NetLayer("flatten", {"shape": _ints((int(np.prod(image)),))}))
-        shape = layer.neuron.shape
-        weights, delays = _merged(forward, shape, self.stage)
+        weights, delays = _merged(forward, self.stage)
         values: dict[str, Array] = {
             "shape": _ints((len(weights),)), "inFeatures": _int(weights.shape[1]),
             "outFeatures": _int(len(weights)), "weight": _reals(weights),
@@ -167,10 +175,8 @@ class _Chain:
             self._append("dense", layer, held, values)
             return
         if delays is not None:
-            raise Unfit(
-                "is recurrent and its input has delays, which netx takes for both and scales wrongly"
-            )
-        own, late = _merged(back, shape, 1)
+            raise Unfit("is recurrent and its input has delays: netx scales that wrongly")
+        own, late = _merged(back, 1)
         if late is not None:
             raise Unfit(
                 "reaches itself after more than one step; netx has no delay on such synapses"
@@ -204,17 +210,16 @@ def _sorted(layer: Layer, before: str) -> tuple[list[Synapse], list[Synapse]]:
     return forward, back
 
 
-def _merged(synapses: list[Synapse], shape: Shape, stage: int) -> tuple[IntArray, IntArray | None]:
+def _merged(synapses: list[Synapse], stage: int) -> tuple[IntArray, IntArray | None]:
     """All synapses from one source as a matrix (out, in), and delays in one of netx's forms.
 
     Args:
         synapses: The connections.
-        shape: Of the neurons that they reach.
         stage: The steps of delay that netx's own step stands for.
     """
     found = sorted({s.delay for s in synapses})
     parts: list[IntArray] = [
-        np.sum([_matrix(s, shape) for s in synapses if s.delay == d], axis=0) for d in found
+        np.sum([_matrix(s) for s in synapses if s.delay == d], axis=0) for d in found
     ]
     total, lags = parts[0], np.full(parts[0].shape, found[0] - stage)
     for delay, weights in zip(found[1:], parts[1:], strict=True):
@@ -242,13 +247,13 @@ def _delays(weights: IntArray, lags: IntArray) -> IntArray:
     return _ints(np.where(used, lags, usual))
 
 
-def _matrix(synapse: Synapse, shape: Shape) -> IntArray:
+def _matrix(synapse: Synapse) -> IntArray:
     """A form written out (out, in)."""
     form: Form = synapse.form
     if isinstance(form, Kernel):
         form = form.matrix()
     if isinstance(form, Relay):
-        return matrix(form.weights, shape)
+        return matrix(form.weights, (form.size,))
     if isinstance(form, Sparse):
         if np.prod(form.shape) > _MOST_WEIGHTS:
             raise Unfit(
