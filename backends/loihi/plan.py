@@ -69,7 +69,9 @@ def node_plan(
     if not isinstance(node, Neuron):
         return Plan({})
     calibration = scaled_as(calibration, choices.get(f"{node.path}.scale", Choice()))
-    calibration = _grouped(graph, node, calibration)
+    if not calibration.group and not _stock(node):
+        # No chip stores these thresholds, and a scale for each neuron rounds less.
+        calibration = replace(calibration, group="channel")
     scale, assumed = _scale(graph, node, calibration, given, choices)
     entries: dict[str, Entry] = {}
     for connection in connections_of(graph, node):
@@ -77,17 +79,6 @@ def node_plan(
     _neurons(node, scale, choices, entries)
     options = {f"assume.{node.path}": str(assumed)} if assumed else {}
     return Plan(entries, {node.path: scale}, options)
-
-
-def _grouped(graph: Graph, node: Neuron, calibration: Calibration) -> Calibration:
-    """With a scale for each neuron, where nobody asked, it helps, and it is free.
-
-    It helps where several connections share a scale: those back to the neurons add up what all
-    round. It is free where no chip stores the thresholds.
-    """
-    several = len(connections_of(graph, node)) > 1
-    free = several and not calibration.group and not _stock(node)
-    return replace(calibration, group="channel") if free else calibration
 
 
 def _weights(connection: Node, choices: Choices) -> Entry:

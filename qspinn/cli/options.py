@@ -44,8 +44,8 @@ _SCALES = (
                  default="error", show_default=True,
                  help="How default scales are chosen: nothing clips, 99.9 % fit, least error."),
     click.option("--scales", type=click.Choice(GROUPS),
-                 help="What shares a default scale; default layer, on loihi channel where neurons "
-                      "that run in the simulator only have several connections."),
+                 help="What shares a default scale; default layer, but channel for what "
+                      "loihi runs in the simulator only."),
 )  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
