@@ -136,6 +136,16 @@ def counts(rng: Rng) -> tuple[Graph, Array]:
     return graph, spikes(rng, (1, 20, 6), high=7)
 
 
+def values(rng: Rng) -> tuple[Graph, Array]:
+    """Input of whole numbers of both signs, to neurons that reach themselves."""
+    nodes = (
+        Delay(name="late", inputs=("lif",), shape=(5,)), linear("fc", "input", weights(rng, 5, 6)),
+        linear("rec", "late", weights(rng, 5, 5)), neuron("lif", ("fc", "rec"), (5,)),
+    )  # fmt: skip
+    graph = net("values", (6,), nodes, kind="current", fmt=QFormat(5, 0))
+    return BACKEND.legalize(graph), rng.integers(-16, 16, (1, 20, 6))
+
+
 def constant(rng: Rng) -> tuple[Graph, Array]:
     """Values that enter the first neurons, as SLAYER's input layers have it."""
     gain = Param(np.full((2, 1, 1, 1), 36), QFormat(8, 0))
@@ -149,7 +159,7 @@ def constant(rng: Rng) -> tuple[Graph, Array]:
     return BACKEND.legalize(graph), np.broadcast_to(image, (1, 20, 2, 5, 4))
 
 
-HAND = (images, recurrent, delays, biased, cold, one_sided, counts, constant)
+HAND = (images, recurrent, delays, biased, cold, one_sided, counts, values, constant)
 SEEDS = (2, 8, 11, 13)
 """Random networks of every run; `MORE` are those of `make slow`."""
 MORE = [range(first, first + 20) for first in range(100, 260, 20)]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from qspinn.backends.loihi import BACKEND
 
-from netx_nets import Made, assert_netx_computes
+from netx_nets import Made, assert_netx_computes, made
 from qspinn import interp, job
 from qspinn.fixed import QFormat
 from qspinn.frontends import load_model
@@ -23,6 +23,7 @@ from qspinn.ir import Array, Delay, Graph, Neuron, Output
 from qspinn.passes.quantize import quantize
 from qspinn.pipeline import canonical, lower
 from qspinn.plan import Entry, Plan
+from tree import ROOT
 
 INTEGERS = ("weight", "weight_rec", "delay", "bias", "stride", "padding", "dilation", "groups",
             "neuron/iDecay", "neuron/vDecay", "neuron/vThMant")  # fmt: skip
@@ -93,9 +94,9 @@ def assert_same_graph(old: Path, new: Path) -> Graph:
 @pytest.mark.parametrize("name", ["mnist_netx", "oxford", "tiny"])
 def test_real_files_come_out_as_they_went_in(name: str, models: Path, tmp_path: Path) -> None:
     path = models / "lava-dl" / f"{name}.net"
-    made = again(path, tmp_path)
-    assert_same_graph(path, made.path)
-    assert_same_numbers(path, made.path)
+    new = again(path, tmp_path).path
+    assert_same_graph(path, new)
+    assert_same_numbers(path, new)
 
 
 LARGE = ("gts/ntidigits/ntidigits.net", "gts/pilotnet_lif/network.net")
@@ -106,9 +107,24 @@ WHEEL = ("mnist.net", "tiny.net", *(pytest.param(x, marks=pytest.mark.slow) for 
 @pytest.mark.parametrize("name", WHEEL)
 def test_files_in_the_wheel_come_out_as_they_went_in(name: str, tmp_path: Path) -> None:
     path = Path(str(distribution("lava-dl").locate_file(f"tests/lava/lib/dl/netx/{name}")))
-    made = again(path, tmp_path)
-    assert_same_graph(path, made.path)
-    assert_same_numbers(path, made.path)
+    new = again(path, tmp_path).path
+    assert_same_graph(path, new)
+    assert_same_numbers(path, new)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("lava-dl")
+def test_a_network_of_another_format(tmp_path: Path) -> None:
+    """MNIST from a NIR file, its biases rounded to what netx knows."""
+    prepared = job.prepare(ROOT / "examples" / "mnist" / "mnist.nir")
+    coarse = Plan({f"fc{k}.bias": Entry(QFormat(13, 0)) for k in (1, 2)})
+    done = lower(prepared.graph, job.plan_for(prepared, BACKEND, coarse), BACKEND)
+    rng = np.random.default_rng(1)
+    data = (rng.random((1, 25, *done.final.input.shape)) < 0.12).astype(np.int64)
+    net = made(done.final, tmp_path)
+    assert net.facts["needs_reset"]
+    assert interp.run(net.graph, data).output.any()
+    assert_netx_computes([(net, data)], tmp_path)
 
 
 # --- SLAYER ---
@@ -156,15 +172,15 @@ def at_once(graph: Graph) -> Graph:
     It is so in SLAYER, where a layer's bias acts before the layer before it can have sent a spike;
     netx, with its resets, starts each layer a step after the one before.
     """
-    made: list[Any] = []
+    nodes: list[Any] = []
     for node in graph.nodes:
         source = graph[node.inputs[0]] if node.inputs else None
         if isinstance(source, Neuron) and not isinstance(node, Output):
             late = f"{source.name}_late"
-            made.append(Delay(name=late, inputs=(source.name,), shape=source.shape))
+            nodes.append(Delay(name=late, inputs=(source.name,), shape=source.shape))
             node = replace(node, inputs=(late,))
-        made.append(node)
-    return replace(graph, nodes=tuple(made))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
 
 
 @pytest.mark.needs("lava-dl", "torch")
@@ -172,9 +188,9 @@ def test_what_slayer_trained_comes_out_and_runs_in_netx(trained: Path, tmp_path:
     nets = []
     for name in TRAINED:
         path = trained / f"{name}.net"
-        made = again(path, tmp_path)
+        net = again(path, tmp_path)
         if name == "conv":  # the others have an input layer that netx does without
-            assert_same_graph(path, made.path)
-            assert_same_numbers(path, made.path)
-        nets.append((made, evaluated(trained, name)[0]))
+            assert_same_graph(path, net.path)
+            assert_same_numbers(path, net.path)
+        nets.append((net, evaluated(trained, name)[0]))
     assert_netx_computes(nets, tmp_path)

@@ -121,7 +121,11 @@ class _Chain:
         image, self.image = self.image, _image(layer.neuron.shape)
         held = _registers(layer)
         forward, back = _sorted(layer, before)
-        if self.kind == "current" and (entry := _entry(layer, held, forward, image)) is not None:
+        if (
+            self.kind == "current"
+            and not back
+            and (entry := _entry(layer, held, forward, image)) is not None
+        ):
             self.made, self.constant = [entry], True
         elif (kernel := self._kernel(forward, back, image)) is not None:
             self._conv(layer, held, kernel)
@@ -282,7 +286,7 @@ def _entry(
     """An input layer with neurons, whose values are constant biases; None: it is none."""
     weight = _gain(forward, layer.neuron.shape)
     bias = _mantissas(held)
-    if weight is None or layer.name not in {s.target for s in forward}:
+    if weight is None or image not in (None, layer.neuron.shape):
         return None
     if (held.du != UNITY - 1).any() or bias is None or np.unique(bias).size > 1:
         return None
@@ -331,7 +335,7 @@ def _bias(held: Registers, shape: Shape, image: bool) -> Array | None:
         raise Unfit(
             f"its biases are no whole numbers of at most {MANTISSA} in units of weights; netx "
             "knows no finer ones",
-            hint="round them so in the plan",
+            hint="give them the format s13f0 in the plan",
         )
     laid = _laid(mantissas, shape, image)
     if laid.ndim:
