@@ -29,7 +29,8 @@ class Calibration:
             over all data.
         steps: The number of steps a sample lasts; None without data.
         method: How scales follow: ``max``, ``percentile`` or ``error`` (see `planning`).
-        group: What shares a scale: ``layer``, or ``channel`` (also a neuron of a linear layer).
+        group: What shares a scale: ``layer``, or ``channel`` (also a neuron of a linear layer);
+            empty: the target's default, mostly ``layer``.
     """
 
     peaks: Mapping[str, float] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class Calibration:
     activity: Mapping[str, FloatArray] = field(default_factory=dict)
     steps: int | None = None
     method: str = "error"
-    group: str = "layer"
+    group: str = ""
 
 
 def observe(

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from qspinn.balancing import balanced
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choice, Choices
 from qspinn.errors import PlanError, located
@@ -65,8 +66,9 @@ def choose_scale(
         entry_of: The weights' format and rounding of each connection.
 
     With several connections the smallest range counts: wider ones get an exponent of their own.
-    A lateral weight, a single number, does not count. Membranes that are compared across neurons
-    keep one common factor.
+    By channel nothing clips then, and the exponents are those with which least is lost. A lateral
+    weight, a single number, does not count. Membranes that are compared across neurons keep one
+    common factor.
     """
     connections = connections_of(graph, neuron)
     connections = tuple(c for c in connections if not isinstance(c, Lateral)) or connections
@@ -77,6 +79,10 @@ def choose_scale(
     chosen = int(np.argmin(np.where(reach > 0, reach, np.inf)))
     connection = connections[chosen]
     apart = calibration.group == "channel" and not _compared(graph, neuron)
+    if apart and _by_channel(neuron, rows) and len(rows) > 1:
+        formats = [entry_of(c).fmt for c in connections]
+        tops, units = [top_of(fmt) for fmt in formats], [fmt.unit for fmt in formats]
+        return balanced(rows, np.array(tops), np.array(units), chosen, _WEAKEST)
     if apart and _by_channel(neuron, rows):
         limits = np.abs(rows[0]).max(1)
         # A weak channel gets at most so many times the scale: the membranes share their bits.
@@ -96,8 +102,8 @@ def top_of(fmt: QFormat) -> int:
 
 
 def _by_channel(neuron: Neuron, rows: list[Array]) -> bool:
-    """Whether there is one connection with a row of weights for each channel of the neurons."""
-    return len(rows) == 1 and len(rows[0]) == neuron.shape[0]
+    """Whether each connection has a row of weights for each channel of the neurons."""
+    return all(len(each) == neuron.shape[0] for each in rows)
 
 
 def _compared(graph: Graph, neuron: Neuron) -> bool:

@@ -50,6 +50,7 @@ LEVELS = {
     "calibrate": 2,
     "plan": 2,
     "planning": 2,
+    "balancing": 2,
     "choosing": 2,
     "memory": 2,
     "devices": 2,

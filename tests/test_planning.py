@@ -9,10 +9,11 @@ import pytest
 
 from graphs import lif, mlp, spikes
 from qspinn.backend import backend, default_plan
+from qspinn.balancing import balanced
 from qspinn.calibrate import Calibration, observe
 from qspinn.errors import PlanError
 from qspinn.interp import run
-from qspinn.ir import Array, Graph, Input, Linear, Neuron, Output, Param
+from qspinn.ir import Array, Delay, Graph, Input, Linear, Neuron, Output, Param
 from qspinn.passes.canonicalize import canonicalize
 from qspinn.pipeline import Lowered, complete, lower
 from qspinn.plan import Plan, parse
@@ -71,6 +72,54 @@ def test_one_weak_channel_does_not_take_the_others_bits(target: str, data: Array
     weight[0] *= 1e-5
     graph = with_fc1(graph, weight)
     assert planned(graph, data, target, group="channel")[1] >= 0.9
+
+
+def recurrent(rng: np.random.Generator) -> Graph:
+    """Hidden neurons that reach themselves, weakly or strongly: each by other weights."""
+    graph = mlp(2)
+    back = Delay(name="back", inputs=("lif1",), shape=(9,))
+    strength = np.geomspace(0.05, 2.0, 9)[:, None]
+    rec = Linear(name="rec", inputs=("back",),
+                 weight=Param(strength * rng.normal(0, 0.3, (9, 9))))  # fmt: skip
+    nodes = []
+    for node in graph.nodes:
+        if node.name == "lif1":
+            nodes += [back, rec]
+            node = replace(node, inputs=("fc1", "rec"))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_connections_share_a_scale_by_neuron(target: str, data: Array) -> None:
+    graph = recurrent(np.random.default_rng(4))
+    lost = {}
+    for group in ("layer", "channel"):
+        done, agreed = planned(graph, data, target, group=group)
+        assert agreed >= 0.9
+        scale = done.plan.scales["lif1"]
+        assert scale.size == (9 if group == "channel" else 1)
+        steps = [done.plan[f"{name}.weight"].fmt.unit / scale for name in ("fc1", "rec")]
+        lost[group] = sum(float(np.mean(step**2)) for step in steps)
+        for name in ("fc1", "rec"):
+            weight = np.abs(graph[name].params()["weight"].values).max(1)
+            assert (
+                weight * scale
+                <= 1.01
+                * done.plan[f"{name}.weight"].fmt.range.hi
+                * done.plan[f"{name}.weight"].fmt.unit
+            ).all()
+    assert lost["channel"] < lost["layer"] / 1.5
+
+
+def test_moves_of_formats_by_hand() -> None:
+    """Two channels, two connections: the second one's weights are 3 times the first one's."""
+    rows = [np.array([[127.0, 0.0], [12.7, 1.0]]), np.array([[381.0], [38.1]])]
+    found = balanced(rows, np.array([127, 127]), np.ones(2), 0, 16.0)
+    # Its format is moved by 2, so that nothing clips; by 4 the first one would fill its own.
+    options = {2: (2 / 3, 2 / 0.3), 4: (1.0, 10.0)}
+    lost = {move: sum((2 + move**2) / f**2 for f in fs) for move, fs in options.items()}
+    np.testing.assert_allclose(found, options[min(lost, key=lost.__getitem__)])
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -24,6 +24,7 @@ from .lateral import Relay, relayable
 from .layers import Layer
 from .mapping import mapped
 from .names import quoted
+from .net_file import NetFile, net_file
 from .process import process_text
 from .script import NetworkText, Script
 from .synapses import Kernel, Synapse, way
@@ -64,14 +65,15 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
         LegalizeError: The graph was not legalized.
     """
     found = layers_of(graph)
-    script = Script(graph, found)
+    script, net = Script(graph, found), net_file(graph, found)
     text = script.text()
     mapping = mapped(graph, found, device)
     contents = {
         "network.py": render("loihi/network.py.j2", net=text).encode(),
         "params.npz": npz(script.params),
-        "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device)).encode(),
+        "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device, net)).encode(),
         "mapping.txt": mapreport.text(mapping, graph.name).encode(),
+        **net.files,
     }
     for path, template in _COPIED.items():
         contents[path] = _template(template)
@@ -82,7 +84,11 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
         contents[f"neurons_{ident}/__init__.py"] = printed.encode()
     if own:
         contents["arithmetic.py"] = _template("arithmetic.py")
-    facts = {**_facts(script, text, plan), "mapping": mapreport.facts(mapping)}
+    facts = {
+        **_facts(script, text, plan),
+        "netx": dict(net.facts),
+        "mapping": mapreport.facts(mapping),
+    }
     told = f"{mapreport.summary(mapping)} (mapping.txt)"
     return Artifact("loihi", graph.name, dict(sorted(contents.items())), facts, told)
 
@@ -165,7 +171,7 @@ def _groups(layer: Layer) -> int:
     return len(np.unique(np.stack(columns), axis=1).T)
 
 
-def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
+def _readme(script: Script, text: NetworkText, device: Device, net: NetFile) -> ReadmeText:
     graph = script.graph
     source = graph.input
     span, node = script.known[source.name].interval, graph.output
@@ -191,8 +197,8 @@ def _readme(script: Script, text: NetworkText, device: Device) -> ReadmeText:
         decision=_decision(node),
         time=text.about,
         rows=tuple(_row(script, layer) for layer in script.found),
-        notes=_notes(script, text),
-        files=tuple(extra),
+        notes=(*_notes(script, text), *net.notes),
+        files=(*net.rows, *extra),
     )
 
 

@@ -69,6 +69,9 @@ def node_plan(
     if not isinstance(node, Neuron):
         return Plan({})
     calibration = scaled_as(calibration, choices.get(f"{node.path}.scale", Choice()))
+    if not calibration.group and not _stock(node):
+        # No chip stores these thresholds, and a scale for each neuron rounds less.
+        calibration = replace(calibration, group="channel")
     scale, assumed = _scale(graph, node, calibration, given, choices)
     entries: dict[str, Entry] = {}
     for connection in connections_of(graph, node):
@@ -220,10 +223,19 @@ def _connection(
         if name == "bias" and "u" not in node.states:
             fmt = _bias(param.values, factor)
         elif name == "bias":
-            reach = float(np.abs(param.values * factor.reshape(-1)).max()) / 2.0
-            fmt = QFormat(8, -1 - max(0, int(np.ceil(np.log2(max(reach, 1e-9) / top_of(WEIGHT))))))
+            fmt = _line(param.values * factor.reshape(-1))
         rounding = _rounding(choices.get(path, Choice()))
         entries[path] = Entry(fmt, rounding, Overflow.SATURATE, note=note)
+
+
+def _line(scaled: FloatArray) -> QFormat:
+    """What a bias of a synaptic current rounds to: two synapses of a line hold 15 bits.
+
+    It acts in every step, so that a coarse one shifts what a neuron does for good.
+    """
+    most = QFormat(15, 0).range.hi
+    reach = float(np.abs(scaled).max())
+    return QFormat(15, -max(0, int(np.ceil(np.log2(max(reach, 1e-9) / most)))))
 
 
 def _bias(values: FloatArray, factor: FloatArray) -> QFormat:

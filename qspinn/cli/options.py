@@ -67,8 +67,9 @@ _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),
                  default="error", show_default=True,
                  help="How default scales are chosen: nothing clips, 99.9 % fit, least error."),
-    click.option("--scales", type=click.Choice(GROUPS), default="layer",
-                 show_default=True, help="What shares a default scale."),
+    click.option("--scales", type=click.Choice(GROUPS),
+                 help="What shares a default scale; default layer, but channel for what "
+                      "loihi runs in the simulator only."),
 )  # fmt: skip
 _DATA = (
     click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
@@ -108,7 +109,7 @@ def scale_options(command: F) -> F:
 
 def scaling(values: dict[str, Any]) -> dict[str, str]:
     """The scale options under the names `job.prepare` takes."""
-    return {"method": values["calibrate"], "group": values["scales"]}
+    return {"method": values["calibrate"], "group": values["scales"] or ""}
 
 
 def chosen(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -225,7 +225,9 @@ class _Build:
         """The delay of every synapse (out, in), as netx reads them."""
         if "delay" not in layer.values:
             return np.zeros(shape, np.int64)
-        delay = np.trunc(layer.array("delay")).astype(np.int64).reshape(-1)
+        delay = np.trunc(layer.array("delay")).astype(np.int64)
+        each = delay.shape == shape and delay.ndim > 1
+        delay = delay.reshape(-1)
         if delay.min() < 0:
             raise FrontendError(f"has a delay of {delay.min()} steps")
         if delay.max() > MOST_DELAY:
@@ -234,6 +236,8 @@ class _Build:
                 "as netx does",
             ))  # fmt: skip
             delay = np.minimum(delay, MOST_DELAY)
+        if each:
+            return delay.reshape(shape)
         if len(delay) == 1:
             return np.full(shape, delay[0])
         if len(delay) == shape[0]:
@@ -313,7 +317,7 @@ class _Build:
 
     def truncated(self, layer: FileLayer, name: str, values: Array) -> Array:
         """Integers toward zero, as netx takes them."""
-        whole: Array = np.trunc(values).astype(np.float64)
+        whole: Array = np.trunc(values).astype(np.float64) + 0.0  # and no negative zeros
         if lost := int(np.count_nonzero(whole != values)):
             self.notes.append(Assumption(
                 layer.name, f"{lost} of {whole.size} entries of {name} lose their fraction",

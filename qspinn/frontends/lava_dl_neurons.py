@@ -91,7 +91,12 @@ def _within(said: Mapping[str, Value], name: str, most: int, at: str) -> Array:
 
 
 def _spread(values: Array, shape: Shape, name: str) -> Array:
-    """One value, one a channel, or one a neuron, as it broadcasts to ``shape``."""
+    """One value, one a channel, or one a neuron, as it broadcasts to ``shape``.
+
+    netx has those of an image by column, row and channel.
+    """
+    if values.ndim == 3 and values.shape == shape[::-1]:
+        values = values.transpose(2, 1, 0)
     flat = values.reshape(-1)
     if flat.size == 1 or (flat == flat[0]).all():
         return np.array(flat[0])
