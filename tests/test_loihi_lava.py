@@ -308,12 +308,16 @@ def test_bad_input_is_refused_by_the_package(tmp_path: Path) -> None:
 
 
 def test_an_absent_lava_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qspinn.backends.loihi import execute
+    from qspinn.backends.loihi import interpreters
 
     monkeypatch.setenv("QSPINN_LAVA_PYTHON", str(tmp_path / "python"))
-    monkeypatch.setattr(execute, "find_spec", lambda name: None)
-    for executor, hint in (("lava", "pip install"), ("lava310", "setup-lava310")):
-        with pytest.raises(ToolchainError, match=f"{executor} is not installed") as caught:
+    monkeypatch.setattr(interpreters, "find_spec", lambda name: None)
+    for executor, said, hint in (
+        ("lava", "lava is not installed: lava-nc is missing, numpy is", "doctor --install lava"),
+        ("lava-models", "lava-models is not installed: lava-nc", "doctor --install lava"),
+        ("lava310", "lava310 is not installed", "setup-lava310"),
+    ):
+        with pytest.raises(ToolchainError, match=said) as caught:
             BACKEND.run(tmp_path, lif_norse(), np.ones((1, 4, 1), int), executor)
         assert hint in caught.value.hint
     assert [tool.found for tool in BACKEND.tools()] == ["", ""]
