@@ -146,6 +146,7 @@ class _Builder:
     sample: dict[str, Array] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     patient: bool = False
+    depth: int = 0
 
     def network(self, name: str) -> Network:
         draw = self.draw
@@ -154,6 +155,7 @@ class _Builder:
         source, data = self.input(draw.between(*self.odds.batch), steps)
         depth = draw.pick((1, 2, 3, 4), (3, 4, 2, 1))
         draw.tag("depth", depth)
+        self.depth = depth
         graded = draw.chance(0.3)
         for k in range(1, depth + 1):
             last = k == depth
@@ -272,7 +274,7 @@ class _Builder:
     def delay(self, name: str, source: str, edge: Signal, high: int, options: Sequence[int]) -> str:
         steps = self.draw.pick(options)
         if self.patient:  # the longest that synapses have, less where stages add up
-            steps = LONGEST if source == "input" and name == "delay1" else LONGEST - 10
+            steps = LONGEST if self.depth == 1 and source == "input" else LONGEST - 10
         self.draw.tag("delay", f"{steps} {edge.kind}")
         node = Delay(
             name=name, inputs=(source,), shape=edge.shape, steps=steps, kind=edge.kind, high=high

@@ -127,7 +127,7 @@ COVERED = {
     "threshold": {"never": 4, "highest": 1},
     "bias exponent": dict.fromkeys(range(8), 8),
     "bias": {"in the membrane": 60, "as synapses": 30},
-    "lag": {0: 130, 1: 25, 4: 2, "50 or more": 6, 62: 1},
+    "lag": {0: 130, 1: 25, 4: 2, "50 or more": 6},
     "message bits": {0: 110, 2: 8, 4: 3, 8: 3, 12: 2},
     "edge": {"recurrent": 25, "relay": 5, "convolution": 15, "sparse": 1},
     "per neuron": {"du": 20, "dv": 20, "vth": 20, "bias_mant": 15},

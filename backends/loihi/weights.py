@@ -50,7 +50,8 @@ def pack(values: IntArray) -> Packed:
     if bits > _WORD:
         raise Unfit(
             f"weights from {low} to {high} need {bits} bits, the limit is {_WORD}",
-            hint="give them the format s8 (or u8) in the plan",
+            hint="give them the format s8 in the plan, u8 or s9f0[-255,0] if they have one sign, "
+            "or s9f0[-255,255], which takes two synapses each",
         )
     up = room - bits
     exponent = zeros - up
@@ -62,6 +63,25 @@ def pack(values: IntArray) -> Packed:
         )
     stored = next(b for b in WEIGHT_BITS if b >= bits)
     return Packed((values >> zeros) << up, exponent, stored, mode)
+
+
+def signed(values: IntArray) -> tuple[Packed, ...]:
+    """Write integers as packed weights, or as two where one sign is too wide: one for each sign.
+
+    Of both signs a mantissa holds 7 bits; of one sign 8. Two matrices take twice the memory, and
+    hold every integer from -255 to 255 times a power of two.
+
+    Raises:
+        Unfit: They have no such form.
+    """
+    try:
+        return (pack(values),)
+    except Unfit:
+        up, down = np.maximum(values, 0), np.minimum(values, 0)
+        widest = int(np.abs(values >> trailing_zeros(values)).max()).bit_length()
+        if not (up.any() and down.any()) or widest > _WORD:
+            raise
+    return pack(up), pack(down)
 
 
 def _width(low: int, high: int, mode: str) -> int:
