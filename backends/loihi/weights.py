@@ -27,12 +27,35 @@ class Packed:
     bits: int
     mode: str
 
+    def __post_init__(self) -> None:
+        kept = stored(self.mantissa, self.bits, self.mode)
+        assert np.array_equal(kept, self.mantissa), "Lava would store other weights"
+
     @property
     def values(self) -> IntArray:
         """The weights that the mantissas stand for."""
         up, down = max(self.exponent, 0), max(-self.exponent, 0)
         values: IntArray = (self.mantissa << up) >> down
         return values
+
+
+def stored(mantissa: IntArray, bits: int, mode: str) -> IntArray:
+    """What Lava's Dense and Sparse make of any mantissas: clipped to the sign mode, low bits cut.
+
+    Both signs reach from -256 to 255 and lose a bit more; of one sign nothing of the other stays.
+    """
+    sign = -1 if mode == "INHIBITORY" else 1
+    mixed = mode == "MIXED"
+    clipped = np.clip(sign * mantissa, -(1 << _WORD) if mixed else 0, (1 << _WORD) - 1)
+    drop = max(_WORD - bits + mixed, 0)
+    kept: IntArray = sign * ((clipped >> drop) << drop)
+    return kept
+
+
+def activation(kept: IntArray, sent: IntArray, exponent: int) -> IntArray:
+    """The summed input of stored weights (out, in): the exponent shifts the sum, down by floor."""
+    total: IntArray = kept @ sent
+    return total << exponent if exponent >= 0 else total >> -exponent
 
 
 def pack(values: IntArray) -> Packed:
