@@ -151,8 +151,9 @@ class _Builder:
     def network(self, name: str) -> Network:
         draw = self.draw
         self.patient = self.odds.patient > 0 and draw.chance(self.odds.patient)
+        batch = draw.between(*self.odds.batch)
         steps = LONG_STEPS if self.patient else draw.between(8, 16)
-        source, data = self.input(draw.between(*self.odds.batch), steps)
+        source, data = self.input(batch, steps)
         depth = draw.pick((1, 2, 3, 4), (3, 4, 2, 1))
         draw.tag("depth", depth)
         self.depth = depth
