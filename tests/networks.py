@@ -110,7 +110,7 @@ ODDS = {
 }  # fmt: skip
 """By profile: anything; what suits Loihi; all that Lava's stock processes can be given."""
 ALL_FORMATS = {**FORMATS, "whole": ChipFormats}
-LONGEST, LONG_STEPS = 62, 72
+LONGEST, LONG_STEPS = 61, 72
 
 
 def random_network(seed: int, *, profile: str = "any") -> tuple[Graph, Array]:
