@@ -13,11 +13,13 @@ PYTEST := $(RUN) -m pytest -n 2 --dist worksteal --randomly-seed=$(SEED)
 # One thread a process: threads inside a matrix product would only wait for each other.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup setup-lava310 lock toolchains demo test frameworks lint slow bench fuzz paper clean
+.PHONY: help setup setup-lava310 setup-lava313 lock toolchains demo test frameworks lint slow bench fuzz paper \
+	clean
 
 help:
 	@echo "make setup          the environment, .venv (PYTHON=... chooses the interpreter)"
 	@echo "make setup-lava310  a second one with Lava as it ships, on Python 3.10"
+	@echo "make setup-lava313  a third one with Lava on Python 3.13"
 	@echo "make toolchains     cross compiler and emulator from Debian's packages"
 	@echo "make demo           a trained network, compiled, validated and reported"
 	@echo "make test           lint, types and all but the slow tests (SEED=... orders them)"
@@ -33,8 +35,8 @@ help:
 setup:
 	@$(PYTHON) scripts/setup.py main $(KEEP)
 
-setup-lava310:
-	@$(PYTHON) scripts/setup.py lava310
+setup-lava310 setup-lava313:
+	@$(PYTHON) scripts/setup.py $(@:setup-%=%)
 
 lock:
 	@$(PYTHON) scripts/setup.py lock
@@ -61,7 +63,7 @@ frameworks: setup
 	QSPINN_REQUIRE=torch,snntorch,norse,spikingjelly,sinabs,nirtorch \
 		$(PYTEST) tests/test_live_*.py tests/test_nir_snntorch.py
 
-slow: setup
+slow: setup setup-lava310 setup-lava313
 	$(PYTEST) -m slow
 
 bench: setup

@@ -14,6 +14,7 @@ from qspinn.choice import Choices
 from qspinn.choosing import require_choices
 from qspinn.cost import Activity, Cost
 from qspinn.errors import BackendError, QspinnError
+from qspinn.installing import Command
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
@@ -49,12 +50,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """An outside tool: what it is for, where it was found (empty if not), how to get it."""
+    """An outside tool: what it is for, where it was found (empty if not), how to get it.
+
+    Attributes:
+        install: The commands that install it here; none where nobody knows them.
+        notes: What it lacks, and what to know before it is installed.
+    """
 
     name: str
     needed_for: str
     found: str
     hint: str
+    install: tuple[Command, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

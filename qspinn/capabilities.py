@@ -13,6 +13,8 @@ class Capabilities:
 
     Attributes:
         weight_bits: Widths a weight may have; what a width takes in memory is the target's matter.
+        split_bits: Widths that take two synapses a weight, one for each sign: offered to who asks,
+            not searched.
         weight_forms: Other formats of weights: ``binary``, ``ternary``.
         state_bits: Widths a state may have.
         bias_bits: Widths a connection's bias and other constants in the membrane's units may have;
@@ -36,6 +38,7 @@ class Capabilities:
     decay_bits: tuple[int, ...]
     state_roundings: tuple[Rounding, ...]
     scale_groups: tuple[str, ...]
+    split_bits: tuple[int, ...] = ()
     weight_forms: tuple[str, ...] = ()
     bias_bits: tuple[int, ...] = ()
     threshold_bits: tuple[int, ...] = ()

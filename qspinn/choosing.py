@@ -73,7 +73,7 @@ def _require(can: Capabilities, kind: str, choice: Choice) -> None:
 
 def _allowed(can: Capabilities, kind: str, choice: Choice) -> dict[str, Iterable[object]]:
     if kind == "weight":
-        bits = _BITS_OF_FORM.get(choice.form, can.weight_bits)
+        bits = _BITS_OF_FORM.get(choice.form, (*can.weight_bits, *can.split_bits))
         return {"bits": bits, "form": can.weight_forms, "rounding": can.constant_roundings}
     if kind in ("bias", "constant"):
         return {"bits": can.bias_bits, "rounding": can.constant_roundings}

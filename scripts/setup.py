@@ -1,6 +1,7 @@
 """Make the environments that qspinn is developed in, or bring them up to date.
 
-Run by `make setup`, `make setup-lava310` and `make lock`, with nothing but the standard library.
+Run by `make setup`, `make setup-lava310`, `make setup-lava313` and `make lock`, with nothing but
+the standard library.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ FRAMEWORKS = ("norse>=1.1", "spikingjelly>=2.0", "sinabs>=3.1")
 # Both declare Python < 3.11 and numpy < 2. qspinn's own shim lets them run on what is newer.
 LAVA = ("lava-nc==0.10.0", "lava-dl==0.6.0")
 
+# Second environments, with nothing but Lava and what it runs on: on the Python that it was released
+# for, as it ships, and on the newest, where its declared limits are passed over.
+LAVA_PYTHONS = {"lava310": (3, 10), "lava313": (3, 13)}
+LAVA_NEEDS = ("numpy", "scipy", "networkx", "asteval")
+
 # What `lock` may not go past. On 3.10 numpy stays at the version Lava was released with.
 LIMITS = {(3, 10): ("numpy<2",), (3, 11): ("torch==2.13.0",)}
 
@@ -41,14 +47,14 @@ class SetupError(Exception):
 def main() -> int:
     """Do the one task named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("main", "lava310", "lock"))
+    parser.add_argument("task", choices=("main", *LAVA_PYTHONS, "lock"))
     parser.add_argument("--keep", action="store_true", help="keep the interpreter .venv has")
     arguments = parser.parse_args()
     try:
         if arguments.task == "main":
             set_up(ROOT / ".venv", keep=arguments.keep)
-        elif arguments.task == "lava310":
-            set_up_lava310(ROOT / ".venv-lava310")
+        elif arguments.task in LAVA_PYTHONS:
+            set_up_lava(arguments.task)
         else:
             lock()
     except SetupError as error:
@@ -84,30 +90,39 @@ def set_up(venv: Path, *, keep: bool) -> None:
     print(f"setup: {venv.name} is ready")
 
 
-def set_up_lava310(venv: Path) -> None:
-    """Fill `venv` with Lava as it was released: Python 3.10 and the versions it declares."""
-    version = (3, 10)
-    pins = ROOT / "constraints" / "lava310.txt"
+def set_up_lava(task: str) -> None:
+    """Fill `.venv-TASK` with Lava alone, on 3.10 as it was released."""
+    venv, version = ROOT / f".venv-{task}", LAVA_PYTHONS[task]
+    pins = ROOT / "constraints" / f"{task}.txt"
     stamp = Stamp(venv, version, pins)
     if stamp.matches():
         print(f"setup: {venv.name} is up to date")
         return
     stamp.remove()
     if version_of(python_in(venv)) != version:
-        python = next((p for p in pythons_310() if version_of(p) == version), None)
+        python = next((p for p in pythons(version) if version_of(p) == version), None)
         if python is None:
-            message = "no Python 3.10 found, so Lava as it ships is not tested"
+            message = f"no Python {dotted(version)} found, so Lava is not tested on it"
             required = os.environ.get("QSPINN_REQUIRE", "").split(",")
-            if "all" in required or "lava310" in required:
+            if "all" in required or task in required:
                 raise SetupError(f"{message}; QSPINN_REQUIRE asks for it")
             print(f"setup: {message}")
             return
         create(venv, python)
     print(f"setup: filling {venv.name}")
-    pip(python_in(venv), "--upgrade", "pip", pins=pins)
-    pip(python_in(venv), LAVA[0], pins=pins)
+    install_lava(python_in(venv), version, pins)
     stamp.write()
     print(f"setup: {venv.name} is ready")
+
+
+def install_lava(python: str, version: tuple[int, ...], pins: Path | None = None) -> None:
+    """Install Lava alone; what it declares is heeded only on the Python that it declares."""
+    pip(python, "--upgrade", "pip", pins=pins)
+    if version == LAVA_PYTHONS["lava310"]:
+        pip(python, LAVA[0], pins=pins)
+        return
+    pip(python, *LAVA_NEEDS, pins=pins)
+    pip(python, "--no-deps", "--ignore-requires-python", LAVA[0], pins=pins)
 
 
 def lock() -> None:
@@ -121,12 +136,11 @@ def lock() -> None:
         create(venv, sys.executable)
         install_all(python_in(venv), version, limits)
         write_pins(python_in(venv), pins_for(version))
-        if version == (3, 10):
-            venv = Path(folder) / "lava310"
+        for task in (t for t, wanted in LAVA_PYTHONS.items() if wanted == version):
+            venv = Path(folder) / task
             create(venv, sys.executable)
-            pip(python_in(venv), "--upgrade", "pip")
-            pip(python_in(venv), LAVA[0])
-            write_pins(python_in(venv), ROOT / "constraints" / "lava310.txt")
+            install_lava(python_in(venv), version)
+            write_pins(python_in(venv), ROOT / "constraints" / f"{task}.txt")
 
 
 # --- the pieces ---
@@ -197,13 +211,14 @@ def create(venv: Path, python: str) -> None:
     subprocess.run((python, "-m", "venv", "--clear", str(venv)), check=True)
 
 
-def pythons_310() -> Iterator[str]:
-    """Places where a Python 3.10 may be; a pyenv shim among them need not run."""
+def pythons(version: tuple[int, ...]) -> Iterator[str]:
+    """Places where that Python may be; a pyenv shim among them need not run."""
     yield sys.executable
-    if found := shutil.which("python3.10"):
+    if found := shutil.which(f"python{dotted(version)}"):
         yield found
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    yield from map(str, sorted(pyenv.glob("versions/3.10*/bin/python"), reverse=True))
+    found_there = pyenv.glob(f"versions/{dotted(version)}*/bin/python")
+    yield from map(str, sorted(found_there, reverse=True))
 
 
 def python_in(venv: Path) -> str:

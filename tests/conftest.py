@@ -56,12 +56,16 @@ def folder(variable: str) -> Callable[[], str]:
     return missing
 
 
-LAVA310 = ROOT / ".venv-lava310" / "bin" / "python"
+LAVA310, LAVA313 = (ROOT / f".venv-lava{n}" / "bin" / "python" for n in (310, 313))
 
 
-def lava310_missing() -> str:
-    complete = LAVA310.exists() and (LAVA310.parents[1] / ".qspinn-setup").exists()
-    return "" if complete else "no .venv-lava310 (make setup-lava310)"
+def second(python: Path) -> Callable[[], str]:
+    def missing() -> str:
+        folder = python.parents[1]
+        complete = python.exists() and (folder / ".qspinn-setup").exists()
+        return "" if complete else f"no {folder.name} (make setup-{folder.name[6:]})"
+
+    return missing
 
 
 # Name of a tool -> a function that says why it cannot be used, or nothing where it can.
@@ -72,7 +76,8 @@ TOOLS: dict[str, Callable[[], str]] = {
     "unicorn": packages("unicorn", "pyelftools"),
     "lava": packages("lava-nc", "scipy", "networkx", "asteval"),
     "lava-dl": packages("lava-dl", "lava-nc", "scipy", "networkx", "asteval"),
-    "lava310": lava310_missing,
+    "lava310": second(LAVA310),
+    "lava313": second(LAVA313),
     "numba": packages("numba"),
     "torch": packages("torch"),
     "snntorch": packages("snntorch"),
@@ -162,6 +167,13 @@ def lava310() -> Path:
     """The interpreter of the environment that has Lava as it ships."""
     demand("lava310")
     return LAVA310
+
+
+@pytest.fixture
+def lava313() -> Path:
+    """The interpreter of the environment that has Lava on the newest Python."""
+    demand("lava313")
+    return LAVA313
 
 
 # --- the command line ---

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from network_chip import ChipFormats
 from network_formats import FORMATS, AnyFormats
 from qspinn import interp
 from qspinn.dynamics import Model
@@ -70,7 +71,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Odds:
-    """How likely each structure is."""
+    """How likely each structure is; `patient` networks run long, with the longest delays."""
 
     inputs: tuple[float, ...] = (5, 1.5, 1.5)
     rank: tuple[float, ...] = (5, 2, 4)
@@ -91,6 +92,7 @@ class Odds:
     highs: tuple[int, ...] = (2, 3, 7, 15, 200, 3000)
     delays: tuple[int, ...] = (1, 1, 2, 5, 20)
     batch: tuple[int, int] = (2, 3)
+    patient: float = 0.0
 
 
 ODDS = {
@@ -100,7 +102,15 @@ ODDS = {
         skip=0.12, recurrent_delay=(1, 2), lateral=0.4, graded=0.0, highs=(2, 3, 7, 15),
         delays=(1, 1, 2, 5), batch=(2, 2),
     ),
+    "whole": Odds(
+        inputs=(5, 2, 0), rank=(6, 1, 2), delay=0.2, max_pool=0.2, current_pool=0.0, scale=0.08,
+        skip=0.15, recurrent_delay=(1, 2), lateral=0.4, graded=0.0, highs=(2, 3, 7, 15, 200, 3000),
+        delays=(1, 1, 2, 5), batch=(2, 2), patient=0.1,
+    ),
 }  # fmt: skip
+"""By profile: anything; what suits Loihi; all that Lava's stock processes can be given."""
+ALL_FORMATS = {**FORMATS, "whole": ChipFormats}
+LONGEST, LONG_STEPS = 61, 72
 
 
 def random_network(seed: int, *, profile: str = "any") -> tuple[Graph, Array]:
@@ -108,7 +118,8 @@ def random_network(seed: int, *, profile: str = "any") -> tuple[Graph, Array]:
 
     Args:
         seed: Anything; the same network each time.
-        profile: ``any``, or ``loihi``: only what Lava's stock processes express.
+        profile: ``any``; ``loihi``: only what Lava's stock processes express; ``whole``: that, up
+            to the ends of every register.
     """
     network = describe(seed, profile=profile)
     return network.graph, network.data
@@ -117,7 +128,10 @@ def random_network(seed: int, *, profile: str = "any") -> tuple[Graph, Array]:
 def describe(seed: int, *, profile: str = "any") -> Network:
     """`random_network`, with the choices behind it."""
     rng = np.random.default_rng((seed, sorted(ODDS).index(profile)))
-    return _Builder(FORMATS[profile](rng), ODDS[profile], profile).network(f"{profile}{seed}")
+    draw, odds = ALL_FORMATS[profile](rng), ODDS[profile]
+    if isinstance(draw, ChipFormats) and draw.alone:
+        odds = replace(odds, skip=0.0, recurrence=0.0)
+    return _Builder(draw, odds, profile).network(f"{profile}{seed}")
 
 
 @dataclass
@@ -131,12 +145,18 @@ class _Builder:
     known: dict[str, Signal] = field(default_factory=dict)
     sample: dict[str, Array] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    patient: bool = False
+    depth: int = 0
 
     def network(self, name: str) -> Network:
         draw = self.draw
-        source, data = self.input(draw.between(*self.odds.batch), draw.between(8, 16))
+        self.patient = self.odds.patient > 0 and draw.chance(self.odds.patient)
+        batch = draw.between(*self.odds.batch)
+        steps = LONG_STEPS if self.patient else draw.between(8, 16)
+        source, data = self.input(batch, steps)
         depth = draw.pick((1, 2, 3, 4), (3, 4, 2, 1))
         draw.tag("depth", depth)
+        self.depth = depth
         graded = draw.chance(0.3)
         for k in range(1, depth + 1):
             last = k == depth
@@ -231,7 +251,8 @@ class _Builder:
     def layer(self, k: int, source: str, graded: bool) -> str:
         draw, odds = self.draw, self.odds
         signal = self.known[source]
-        if signal.kind != "current" and draw.chance(odds.delay):
+        due = self.patient and k == 1
+        if signal.kind != "current" and (due or draw.chance(odds.delay)):
             high = signal.interval.hi if signal.interval else 1
             source = self.delay(f"delay{k}", source, signal, high, odds.delays)
         source = self.pool(f"pool{k}", source, odds.pool)
@@ -253,6 +274,8 @@ class _Builder:
 
     def delay(self, name: str, source: str, edge: Signal, high: int, options: Sequence[int]) -> str:
         steps = self.draw.pick(options)
+        if self.patient:  # the longest that synapses have, less where stages add up
+            steps = LONGEST if self.depth == 1 and source == "input" else LONGEST - 10
         self.draw.tag("delay", f"{steps} {edge.kind}")
         node = Delay(
             name=name, inputs=(source,), shape=edge.shape, steps=steps, kind=edge.kind, high=high

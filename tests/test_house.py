@@ -59,6 +59,7 @@ LEVELS = {
     "readout": 2,
     "stats": 2,
     #
+    "installing": 3,
     "backend": 3,
     "bench": 3,
     "render": 3,

@@ -267,25 +267,27 @@ def crowded(rng: Rng) -> Graph:
     return net("crowded", (200,), (wide, neuron("lif", ("fc",), (2,))))
 
 
-def test_an_assumed_activation_is_watched(rng: Rng, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["lava", "lava-models"])
+def test_an_assumed_activation_is_watched(executor: str, rng: Rng, tmp_path: Path) -> None:
     graph = crowded(rng)
     with pytest.raises(LegalizeError, match=r"lie in \[0, 50800\], the limit is 32767"):
         BACKEND.legalize(graph)
     few, many = spikes(rng, (1, 5, 200), 0.2), np.ones((1, 5, 200), int)
-    legal = run_both(graph, few, tmp_path, assume_activation={"lif": 16000})
+    legal = run_both(graph, few, tmp_path, executor, assume_activation={"lif": 16000})
     with pytest.raises(BackendError, match="reached 50800; it was assumed to stay within 32767"):
-        BACKEND.run(tmp_path, legal, many, "lava")
+        BACKEND.run(tmp_path, legal, many, executor)
     with pytest.raises(LegalizeError, match="twice the observed peak 16384"):
         BACKEND.legalize(graph, assume_activation={"lif": 16384})
 
 
-def test_a_failing_process_of_lava_is_heard(rng: Rng, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["lava", "lava-models"])
+def test_a_failing_process_of_lava_is_heard(executor: str, tmp_path: Path) -> None:
     """Lava keeps such errors to itself, or hangs."""
     legal = BACKEND.legalize(lif_norse())
     script = written(legal, tmp_path) / "network.py"
     script.write_text(script.read_text().replace("dv=163", 'dv="x"'))
     with pytest.raises(BackendError, match=r"(?s)failed with exit code 1.*Error"):
-        BACKEND.run(tmp_path, legal, np.ones((1, 4, 1), int), "lava")
+        BACKEND.run(tmp_path, legal, np.ones((1, 4, 1), int), executor)
 
 
 def test_a_hanging_run_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,12 +310,16 @@ def test_bad_input_is_refused_by_the_package(tmp_path: Path) -> None:
 
 
 def test_an_absent_lava_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qspinn.backends.loihi import execute
+    from qspinn.backends.loihi import interpreters
 
     monkeypatch.setenv("QSPINN_LAVA_PYTHON", str(tmp_path / "python"))
-    monkeypatch.setattr(execute, "find_spec", lambda name: None)
-    for executor, hint in (("lava", "pip install"), ("lava310", "setup-lava310")):
-        with pytest.raises(ToolchainError, match=f"{executor} is not installed") as caught:
+    monkeypatch.setattr(interpreters, "find_spec", lambda name: None)
+    for executor, said, hint in (
+        ("lava", "lava is not installed: lava-nc is missing, numpy is", "doctor --install lava"),
+        ("lava-models", "lava-models is not installed: lava-nc", "doctor --install lava"),
+        ("lava310", "lava310 is not installed", "setup-lava310"),
+    ):
+        with pytest.raises(ToolchainError, match=said) as caught:
             BACKEND.run(tmp_path, lif_norse(), np.ones((1, 4, 1), int), executor)
         assert hint in caught.value.hint
     assert [tool.found for tool in BACKEND.tools()] == ["", ""]

@@ -53,7 +53,7 @@ def emitted(graph: Graph, plan: Plan | None = None) -> Artifact:
 def test_the_protocol() -> None:
     assert isinstance(BACKEND, Backend)
     assert BACKEND.default_device in BACKEND.devices
-    assert BACKEND.executors == ("lava", "lava310")
+    assert BACKEND.executors == ("lava", "lava310", "lava-models")
 
 
 @pytest.mark.parametrize("path", ["network.py", "README.md", "neurons_lif3/__init__.py"])
@@ -71,8 +71,8 @@ def test_a_package_is_whole_and_reproducible() -> None:
     with zipfile.ZipFile(io.BytesIO(one.files["params.npz"])) as archive:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     own = {Path(path).parts[0].removesuffix(".py") for path in one.files}
-    outside = {"numpy", "lava", "scipy", "argparse", "multiprocessing", "os", "signal", "sys",
-               "tempfile", "dataclasses", "traceback"}  # fmt: skip
+    outside = {"numpy", "lava", "scipy", "argparse", "multiprocessing", "os", "queue", "signal",
+               "sys", "tempfile", "threading", "types", "dataclasses", "traceback"}  # fmt: skip
     for path, content in one.files.items():
         if path.endswith(".py"):
             for node in ast.walk(ast.parse(content)):

@@ -14,7 +14,7 @@ from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
-from . import execute
+from . import execute, interpreters
 from .chips import DEVICES
 from .emit import emit
 from .footprint import footprint
@@ -66,7 +66,7 @@ class Loihi:
 
     def tools(self) -> tuple[Tool, ...]:
         """The interpreters that can run Lava."""
-        return execute.tools()
+        return interpreters.tools()
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Run the package in Lava's fixed-point simulator."""

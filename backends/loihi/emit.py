@@ -33,7 +33,7 @@ from .unroll import Sparse
 _DATE = (1980, 1, 1, 0, 0, 0)
 _COPIED = {
     "run.py": "run.py", "readout.py": "readout.py", "recording.py": "recording.py",
-    "lava_compat.py": "lava_compat.py",
+    "lava_compat.py": "lava_compat.py", "stepping.py": "stepping.py",
     "sources/__init__.py": "sources.py", "sinks/__init__.py": "sinks.py",
 }  # fmt: skip
 

@@ -5,49 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from qspinn.backend import Tool
 from qspinn.errors import BackendError, ToolchainError
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Neuron
 
+from .interpreters import hint, interpreter, lacks
 from .names import identifiers, register_names
 
-EXECUTORS = ("lava", "lava310")
-_PYTHON = "QSPINN_LAVA_PYTHON"
-_HINTS = {
-    "lava": "pip install --ignore-requires-python --no-deps lava-nc==0.10.0, and "
-    "scipy networkx asteval",
-    "lava310": f"make setup-lava310, or name a Python 3.10 with lava-nc in {_PYTHON}",
-}
+EXECUTORS = ("lava", "lava310", "lava-models")
+"""Lava's runtime, here or on the Python it was made for; its process models without a runtime."""
 _START_SECONDS, _STEP_SECONDS, _SYNAPSES_A_SECOND = 60.0, 0.02, 2e6
 _SHOWN_LINES = 20
-
-
-def tools() -> tuple[Tool, ...]:
-    """The interpreters that can run Lava."""
-    uses = {
-        "lava": "running Lava packages",
-        "lava310": "running them on Lava as it ships (Python 3.10)",
-    }
-    return tuple(Tool(name, use, _interpreter(name), _HINTS[name]) for name, use in uses.items())
-
-
-def _interpreter(executor: str) -> str:
-    """The Python that runs an executor; empty if there is none."""
-    if executor == "lava":
-        return sys.executable if find_spec("lava") is not None else ""
-    named = os.environ.get(_PYTHON, "")
-    beside = Path(__file__).resolve().parents[2] / ".venv-lava310" / "bin" / "python"
-    found = Path(named) if named else beside
-    return str(found) if found.is_file() else ""
 
 
 def run(folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
@@ -59,13 +33,15 @@ def run(folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
     """
     if executor not in EXECUTORS:
         raise BackendError(f"loihi has no executor {executor!r}", hint=f"one of {EXECUTORS}")
-    python = _interpreter(executor)
+    python = interpreter(executor)
     if not python:
-        raise ToolchainError(f"{executor} is not installed", hint=_HINTS[executor])
+        found = "" if executor == "lava310" else f": {', '.join(lacks())}"
+        raise ToolchainError(f"{executor} is not installed{found}", hint=hint(executor))
     with tempfile.TemporaryDirectory() as scratch:
         into = Path(scratch)
         np.save(into / "input.npy", np.asarray(data))
-        _call(python, folder.resolve(), into, _limit(graph, data))
+        options = ("--models",) if executor == "lava-models" else ()
+        _call((python, "-B", str(folder.resolve() / "run.py"), *options), into, _limit(graph, data))
         return _trace(graph, into)
 
 
@@ -78,9 +54,9 @@ def _limit(graph: Graph, data: Array) -> float:
     return _START_SECONDS * (1 + samples / 20) + steps * step
 
 
-def _call(python: str, folder: Path, into: Path, limit: float) -> None:
+def _call(program: tuple[str, ...], into: Path, limit: float) -> None:
     command = [
-        python, "-B", str(folder / "run.py"), "--input", str(into / "input.npy"),
+        *program, "--input", str(into / "input.npy"),
         "--output", str(into / "out.npy"), "--trace", str(into / "trace"),
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -101,7 +77,7 @@ def _call(python: str, folder: Path, into: Path, limit: float) -> None:
         what = (
             f"did not end within {limit:.0f} s" if code is None else f"failed with exit code {code}"
         )
-        raise BackendError(f"Lava {what}\n{_last_lines(log)}", at=str(folder))
+        raise BackendError(f"Lava {what}\n{_last_lines(log)}", at=str(Path(program[2]).parent))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -82,9 +82,17 @@ def node_plan(
 
 
 def _weights(connection: Node, choices: Choices) -> Entry:
-    """How weights are stored, but for their exponent: mantissas that fill 8 bits from the top."""
+    """How weights are stored, but for their exponent: mantissas that fill 8 bits from the top.
+
+    A ninth bit is asked for by name: the weights of either sign become a matrix of their own.
+    """
     choice = choices.get(f"{connection.path}.weight", Choice())
     fmt = weight_format(choice, WEIGHT, signed=has_sign(connection))
+    if fmt.bits > WEIGHT.bits:
+        fmt = replace(fmt, lo=-fmt.range.hi, hi=fmt.range.hi)
+    elif fmt.signed and fmt.bits > 1 and fmt.lo is None and not (weight(connection) > 0).any():
+        # The chip knows the sign of inhibitory weights: all bits can be magnitude.
+        fmt = QFormat(fmt.bits + 1, 0, True, 1 - (1 << fmt.bits), 0)
     top = fmt.bits + fmt.binary - fmt.signed
     return Entry(replace(fmt, frac=top - 8), _rounding(choice), Overflow.SATURATE)
 

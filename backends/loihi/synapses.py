@@ -30,7 +30,7 @@ from .lateral import STAGES, Relay, relay, relayable
 from .reasons import Unfit
 from .table import GRADED_BITS, MOST_DELAY
 from .unroll import Sparse, compose, diagonal, from_dense, unroll, unroll_pool
-from .weights import Packed, pack, parts
+from .weights import Packed, pack, parts, signed
 
 _SMALL, _THIN = 4096, 8
 """Matrices up to this size, or with more than one in so many entries, are stored dense."""
@@ -261,13 +261,13 @@ def own_form(form: Relay) -> IntArray | Sparse:
 
 
 def _packed(form: Form, found: Way) -> tuple[Packed, ...]:
-    """One mantissa; overlapping windows add weights up, and only they may take several."""
+    """One mantissa, or one for each sign; sums over overlapping windows may take several."""
     if isinstance(form, Relay):
         to, back, _ = form.parts()
         return pack(to), pack(back), pack(integers(own_form(form)))
     values = integers(form)
     pooled = any(isinstance(node, SumPool2d) for node in found.between)
-    return parts(values) if pooled else (pack(values),)
+    return parts(values) if pooled else signed(values)
 
 
 def integers(form: Form) -> IntArray:

@@ -35,6 +35,7 @@ OVERFLOWS = {"u": Overflow.WRAP, "v": Overflow.SATURATE}
 
 CAPABILITIES = Capabilities(
     weight_bits=WEIGHT_BITS,
+    split_bits=(9,),
     state_bits=(24,),
     weight_forms=("binary", "ternary"),
     decay_forms=("fixed",),
@@ -46,7 +47,7 @@ CAPABILITIES = Capabilities(
         "Lava's stock processes express LIF, IF, CubaLIF (reset to zero, >) and LI readouts; other "
         "neurons run as generated process models, in the simulator only.",
         "Weights of both signs are 8-bit mantissas times a power of two; of one sign, 8 bits and a "
-        "common sign.",
+        "common sign. Weights of 9 bits take two synapses, one for each sign.",
         "A neuron's summed input must stay within 16 bits in every step: |a| <= 32767.",
         "Each stage of synapses takes a step; the network runs as a pipeline.",
         "Lateral weights behind a delay of 2 steps go by way of one neuron that sends on how many "

@@ -27,12 +27,35 @@ class Packed:
     bits: int
     mode: str
 
+    def __post_init__(self) -> None:
+        kept = stored(self.mantissa, self.bits, self.mode)
+        assert np.array_equal(kept, self.mantissa), "Lava would store other weights"
+
     @property
     def values(self) -> IntArray:
         """The weights that the mantissas stand for."""
         up, down = max(self.exponent, 0), max(-self.exponent, 0)
         values: IntArray = (self.mantissa << up) >> down
         return values
+
+
+def stored(mantissa: IntArray, bits: int, mode: str) -> IntArray:
+    """What Lava's Dense and Sparse make of any mantissas: clipped to the sign mode, low bits cut.
+
+    Both signs reach from -256 to 255 and lose a bit more; of one sign nothing of the other stays.
+    """
+    sign = -1 if mode == "INHIBITORY" else 1
+    mixed = mode == "MIXED"
+    clipped = np.clip(sign * mantissa, -(1 << _WORD) if mixed else 0, (1 << _WORD) - 1)
+    drop = max(_WORD - bits + mixed, 0)
+    kept: IntArray = sign * ((clipped >> drop) << drop)
+    return kept
+
+
+def activation(kept: IntArray, sent: IntArray, exponent: int) -> IntArray:
+    """The summed input of stored weights (out, in): the exponent shifts the sum, down by floor."""
+    total: IntArray = kept @ sent
+    return total << exponent if exponent >= 0 else total >> -exponent
 
 
 def pack(values: IntArray) -> Packed:
@@ -50,7 +73,8 @@ def pack(values: IntArray) -> Packed:
     if bits > _WORD:
         raise Unfit(
             f"weights from {low} to {high} need {bits} bits, the limit is {_WORD}",
-            hint="give them the format s8 (or u8) in the plan",
+            hint="give them the format s8 in the plan, u8 or s9f0[-255,0] if they have one sign, "
+            "or s9f0[-255,255], which takes two synapses each",
         )
     up = room - bits
     exponent = zeros - up
@@ -62,6 +86,25 @@ def pack(values: IntArray) -> Packed:
         )
     stored = next(b for b in WEIGHT_BITS if b >= bits)
     return Packed((values >> zeros) << up, exponent, stored, mode)
+
+
+def signed(values: IntArray) -> tuple[Packed, ...]:
+    """Write integers as packed weights, or as two where one sign is too wide: one for each sign.
+
+    Of both signs a mantissa holds 7 bits; of one sign 8. Two matrices take twice the memory, and
+    hold every integer from -255 to 255 times a power of two.
+
+    Raises:
+        Unfit: They have no such form.
+    """
+    try:
+        return (pack(values),)
+    except Unfit:
+        up, down = np.maximum(values, 0), np.minimum(values, 0)
+        widest = int(np.abs(values >> trailing_zeros(values)).max()).bit_length()
+        if not (up.any() and down.any()) or widest > _WORD:
+            raise
+    return pack(up), pack(down)
 
 
 def _width(low: int, high: int, mode: str) -> int:

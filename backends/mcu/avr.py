@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qspinn.backend import Tool
 from qspinn.errors import ToolchainError
+from qspinn.installing import apt
 
 HINT = "make toolchains, or apt-get install gcc-avr avr-libc simavr"
 LARGEST_TABLE = 32_767
@@ -90,6 +91,6 @@ def tools() -> tuple[Tool, ...]:
     """What the executors use, found or not."""
     use = ", ".join(EXECUTORS)
     return (
-        Tool("avr-gcc", use, shutil.which("avr-gcc") or "", HINT),
-        Tool("simavr", use, find_library("simavr") or "", HINT),
+        Tool("avr-gcc", use, shutil.which("avr-gcc") or "", HINT, apt("gcc-avr", "avr-libc")),
+        Tool("simavr", use, find_library("simavr") or "", HINT, apt("simavr")),
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qspinn.backend import Tool
 from qspinn.errors import BackendError, ToolchainError
+from qspinn.installing import apt, pip
 
 HINT_PIP = "pip install 'qspinn[mcu]'"
 HINT_APT = "make toolchains, or apt-get install gcc-arm-none-eabi qemu-system-arm"
@@ -201,16 +202,16 @@ def tools() -> tuple[Tool, ...]:
     checked = next((w for n in ("gcc", "clang") if (w := shutil.which(n))), "")
     cores = "cortex-m*, rv32imc"
     return (
-        Tool("C compiler", "host", compiler, f"install gcc, or {HINT_PIP}"),
-        Tool("sanitizers", "sanitize", checked, "apt-get install gcc"),
-        Tool("ziglang", cores, zig_found, HINT_PIP),
-        Tool("unicorn, pyelftools", cores, emulator, HINT_PIP),
-        _command("arm-none-eabi-gcc", "qemu-cortex-*", HINT_APT),
-        _command("qemu-system-arm", "qemu-cortex-*", HINT_APT),
-        _command("riscv64-unknown-elf-gcc", "qemu-rv32imc", HINT_RISCV),
-        _command("qemu-system-riscv32", "qemu-rv32imc", HINT_RISCV),
+        Tool("C compiler", "host", compiler, f"install gcc, or {HINT_PIP}", pip("ziglang")),
+        Tool("sanitizers", "sanitize", checked, "apt-get install gcc", apt("gcc")),
+        Tool("ziglang", cores, zig_found, HINT_PIP, pip("ziglang")),
+        Tool("unicorn, pyelftools", cores, emulator, HINT_PIP, pip("unicorn", "pyelftools")),
+        _command("arm-none-eabi-gcc", "qemu-cortex-*", HINT_APT, "gcc-arm-none-eabi"),
+        _command("qemu-system-arm", "qemu-cortex-*", HINT_APT, "qemu-system-arm"),
+        _command("riscv64-unknown-elf-gcc", "qemu-rv32imc", HINT_RISCV, "gcc-riscv64-unknown-elf"),
+        _command("qemu-system-riscv32", "qemu-rv32imc", HINT_RISCV, "qemu-system-misc"),
     )
 
 
-def _command(name: str, needed_for: str, hint: str) -> Tool:
-    return Tool(name, needed_for, shutil.which(name) or "", hint)
+def _command(name: str, needed_for: str, hint: str, package: str) -> Tool:
+    return Tool(name, needed_for, shutil.which(name) or "", hint, apt(package))

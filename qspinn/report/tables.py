@@ -272,6 +272,6 @@ def tools(found: Iterable[Tool]) -> Table:
     """Toolchains found, and how to get the rest."""
     table = table_of("Toolchains", "tool", "for", "found", "how to get it")
     for tool in found:
-        hint = "" if tool.found else tool.hint
+        hint = "" if tool.found else "; ".join((tool.hint, *tool.notes))
         table.add_row(tool.name, escape(tool.needed_for), escape(tool.found or "no"), escape(hint))
     return table

@@ -1,0 +1,127 @@
+"""What sign modes are worth: a bit for weights of one sign, and for both signs in two matrices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qspinn.backends.loihi import BACKEND
+from qspinn.backends.loihi.layers import layers
+from qspinn.backends.loihi.reasons import Reasons, Unfit
+from qspinn.backends.loihi.weights import Packed, pack, signed
+
+from loihi_nets import linear, net, neuron, run_both, spikes
+from qspinn.backend import default_plan
+from qspinn.calibrate import observe
+from qspinn.choice import Choice, Choices
+from qspinn.errors import LegalizeError
+from qspinn.fixed import QFormat
+from qspinn.ir import Graph, Input, Linear, Neuron, Output, Param, State
+from qspinn.neurons import spiking
+from qspinn.passes.quantize import quantize
+
+Rng = np.random.Generator
+NINE = QFormat(9, 0, True, -255, 255)
+
+
+def packed(graph: Graph) -> list[Packed]:
+    return [p for layer in layers(graph, Reasons()) for s in layer.synapses for p in s.packed]
+
+
+def test_two_signs_in_two_matrices(rng: Rng) -> None:
+    values = rng.integers(-255, 256, (5, 9)) << 3
+    values[0, :2] = 255 << 3, -255 << 3
+    with pytest.raises(Unfit, match="need 9 bits, the limit is 8"):
+        pack(values)
+    up, down = signed(values)
+    assert (up.mode, up.bits, down.mode, down.bits) == ("EXCITATORY", 8, "INHIBITORY", 8)
+    np.testing.assert_array_equal(up.values + down.values, values)
+    assert not (up.values * down.values).any()
+
+
+def test_one_matrix_where_one_will_do(rng: Rng) -> None:
+    for low, high, mode in ((0, 256, "EXCITATORY"), (-255, 1, "INHIBITORY"), (-128, 128, "MIXED")):
+        (one,) = signed(rng.integers(low, high, (6, 7)))
+        assert one.mode == mode
+    (even,) = signed(2 * rng.integers(-128, 128, (6, 7)))
+    assert even.mode == "MIXED"
+
+
+@pytest.mark.parametrize("values", [[[-256, 255]], [[511, -1]], [[256 + 1, 3]], [[-257, -3]]])
+def test_wider_weights_are_refused(values: list[list[int]]) -> None:
+    with pytest.raises(Unfit, match=r"bits, the limit is 8") as caught:
+        signed(np.array(values))
+    assert "s9f0[-255,255], which takes two synapses each" in caught.value.hint
+
+
+@pytest.mark.needs("lava")
+def test_nine_bits_in_lava(rng: Rng, tmp_path: Path) -> None:
+    weights = rng.integers(-255, 256, (6, 12))
+    graph = net("nine", (12,), (
+        linear("fc", "input", weights, fmt=NINE), neuron("lif", ("fc",), (6,), synapse="new"),
+        linear("fc2", "lif", rng.integers(-255, 0, (4, 6)), fmt=QFormat(9, 0, True, -255, 0)),
+        neuron("last", ("fc2",), (4,), {"bias": 30000}, bias=True),
+    ))  # fmt: skip
+    legal = run_both(graph, spikes(rng, (3, 15, 12)), tmp_path, executor="lava-models")
+    assert [p.mode for p in packed(legal)] == ["EXCITATORY", "INHIBITORY", "INHIBITORY"]
+    text = (tmp_path / "network.py").read_text()
+    assert "fc_2 = Dense(" in text
+    assert "fc_2.a_out.connect(lif.a_in)" in text
+    wide = linear("fc", "input", 2 * weights + 1, fmt=QFormat(10, 0))
+    with pytest.raises(LegalizeError, match=r"fc: weights from .* need 10 bits"):
+        BACKEND.legalize(graph.map(lambda node: wide if node.name == "fc" else node))
+
+
+# --- what the plan makes of it ---
+
+
+def trained(weights: np.ndarray) -> Graph:
+    """A float network of one layer."""
+    model = spiking(leak=True)
+    lif = Neuron(
+        name="lif", inputs=("fc",), shape=(len(weights),), model=model,
+        values={"decay": Param(0.9), "threshold": Param(1.0)}, states={"v": State(Param(0.0))},
+    )  # fmt: skip
+    fc = Linear(name="fc", inputs=("input",), weight=Param(weights))
+    source = Input(name="input", shape=(weights.shape[1],))
+    return Graph("trained", (source, fc, lif, Output(name="out", inputs=("lif",))))
+
+
+def lowered(weights: np.ndarray, choices: Choices) -> tuple[Graph, float, int]:
+    """The lowered graph, the largest error of its weights in the weights' units, and its words."""
+    graph = trained(weights)
+    data = spikes(np.random.default_rng(1), (8, 10, weights.shape[1]))
+    calibration = replace(observe(graph, data.astype(float)), method="max")
+    plan = default_plan(BACKEND, graph, calibration, choices=choices)
+    integer = quantize(graph, plan)
+    stored = integer["fc"].params()["weight"].real / plan.scales["lif"]
+    legal = BACKEND.legalize(integer)
+    found = BACKEND.footprint(legal, BACKEND.devices["loihi2"])
+    words = sum(line.bytes for line in found.lines if line.region == "synmem") // 8
+    return legal, float(np.abs(stored - weights).max()), words
+
+
+def test_inhibition_has_all_eight_bits(rng: Rng) -> None:
+    """With a sign among its eight bits, as weights of both signs have it, the error doubles."""
+    weights = -rng.uniform(0.0, 0.9, (10, 20))
+    legal, error, words = lowered(weights, {})
+    (one,) = packed(legal)
+    assert (one.mode, one.bits) == ("INHIBITORY", 8)
+    assert one.mantissa.min() == -255
+    assert (one.mantissa & 1).any()
+    mirrored, same, as_many = lowered(-weights, {})
+    assert packed(mirrored)[0].mode == "EXCITATORY"
+    assert (error, words) == (pytest.approx(same, rel=0.1), as_many)
+    assert error < 0.6 * np.abs(weights).max() / 255
+
+
+def test_a_ninth_bit_halves_the_error_and_takes_a_second_matrix(rng: Rng) -> None:
+    weights = rng.uniform(-0.9, 0.9, (10, 20))
+    legal, error, words = lowered(weights, {})
+    assert [(p.mode, p.bits) for p in packed(legal)] == [("MIXED", 8)]
+    split, finer, more = lowered(weights, {"fc.weight": Choice(bits=9)})
+    assert [(p.mode, p.bits) for p in packed(split)] == [("EXCITATORY", 8), ("INHIBITORY", 8)]
+    assert finer < 0.6 * error
+    assert more == 2 * words
