@@ -125,6 +125,26 @@ def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
     assert re.search(rf"_CODE_BYTES +{promised}u", header)
 
 
+@pytest.mark.needs("arm-gcc", "avr-gcc", "unicorn")
+@pytest.mark.parametrize("device", ["rp2040", "stm32f411xe", "atmega2560"])
+def test_code_is_measured_where_a_compiler_is(device: str, tmp_path: Path) -> None:
+    """What the object has, for the device's own core."""
+    graph, part = cuba(), BACKEND.devices[device]
+    prefix = write(tmp_path, graph, device=device).prefix
+    size = BACKEND.code_size(tmp_path, graph, part)
+    assert size is not None
+    assert re.fullmatch(r"(avr-)?gcc \d+\.\d+\.\d+", size.compiler)
+    avr = ("avr-gcc", "-mmcu=atmega2560")
+    command = avr if part.core == "avr6" else ("arm-none-eabi-gcc", *CORES[part.core].gcc)
+    compiles(tmp_path, *command, "-O2", "-std=c99", "-c", f"{prefix}.c", "-o", "own.o")
+    assert size.bytes == sections(tmp_path / "own.o")["text"]
+
+
+def test_code_of_an_unknown_core_is_not_measured(tmp_path: Path) -> None:
+    write(tmp_path, cuba(), device="ch32v003")
+    assert BACKEND.code_size(tmp_path, cuba(), BACKEND.devices["ch32v003"]) is None
+
+
 @pytest.mark.needs("zig", "unicorn")
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
 def test_random_networks(core: str, tmp_path: Path) -> None:
