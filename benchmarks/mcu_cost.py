@@ -234,7 +234,9 @@ def beside(seen: Sequence[Seen], keys: Sequence[str], table: Mapping[str, float]
         some = [s for s in of_run if chosen & s.parts.keys()]
         total = sum(s.instructions for s in of_run)
         for s in some:
-            other = sum(n * table.get(part, 0.0) for part, n in s.parts.items() if part not in chosen)
+            other = sum(
+                n * table.get(part, 0.0) for part, n in s.parts.items() if part not in chosen
+            )
             found.append(replace(s, instructions=s.instructions - other, total=total / len(some)))
     return found
 
@@ -351,11 +353,12 @@ def main() -> None:
         if options.only and isa not in options.only:
             continue
         seen, each = measured(core, COMPILER, options.workers)
-        cycles |= {isa: each} if each else {}
+        if each and not options.parts:
+            cycles[isa] = each
         keys = sorted({k for s in seen for k in s.parts if k.startswith(options.parts)})
         stays = {k: v for k, v in cost.get(isa, {}).items() if not k.startswith(options.parts)}
         if options.parts:
-            seen, cycles[isa] = beside(seen, keys, stays), CYCLES[isa]
+            seen = beside(seen, keys, stays)
         prior = None if isa == FIRST or options.parts else cost.get(FIRST)
         cost[isa] = stays | fit(seen, keys, prior)
         sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")

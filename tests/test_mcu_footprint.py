@@ -88,9 +88,18 @@ def flash_data(footprint: Footprint) -> int:
     return footprint.of("weights", "constants")
 
 
-def nearly(name: str) -> float:
-    """How far an estimate of code is off, at most: the model is one of parts that add up."""
-    return {"deep": 0.075, "wide conv": 0.06, "camera": 0.06}.get(name, 0.05)
+OFF: Mapping[str, Mapping[str, float]] = {
+    "clang": {"mlp": 0.05, "conv": 0.035, "deep": 0.04, "wide conv": 0.06},
+    "gcc": {"deep": 0.07, "packed": 0.045, "camera": 0.04},
+}
+"""How far an estimate of code is off, at most, where that is more than `NEAR`: parts add up only
+roughly."""
+NEAR = 0.03
+
+
+def nearly(name: str, compiler: str) -> float:
+    """How far an estimate of code is off, at most."""
+    return OFF[compiler].get(name, NEAR)
 
 
 @pytest.mark.needs("zig", "unicorn")
@@ -104,7 +113,7 @@ def test_usual_networks(name: str, core: str, tmp_path: Path) -> None:
     assert real["rodata"] == flash_data(predicted)
     assert real["data"] == real["bss"] == 0
     assert predicted.of("state") == network.struct.bytes
-    assert abs(predicted.of("code") / real["text"] - 1) < nearly(name), f"{real['text']} B"
+    assert abs(predicted.of("code") / real["text"] - 1) < nearly(name, "clang"), f"{real['text']} B"
 
 
 @pytest.mark.needs("arm-gcc", "unicorn")
@@ -120,7 +129,7 @@ def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
     assert real["rodata"] == flash_data(predicted)
     assert real["data"] == real["bss"] == 0
     promised = code_bytes(network, on(core), "gcc")
-    assert abs(promised / real["text"] - 1) < nearly(name), f"{real['text']} B"
+    assert abs(promised / real["text"] - 1) < nearly(name, "gcc"), f"{real['text']} B"
     header = (tmp_path / f"{network.prefix}.h").read_text()
     assert re.search(rf"_CODE_BYTES +{promised}u", header)
 
