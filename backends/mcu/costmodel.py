@@ -19,8 +19,8 @@ COST = read("cost")
 """Instructions by part, for each instruction set and compiler."""
 CYCLES = {isa: column["cycles an instruction"] for isa, column in read("cycles").items()}
 """Of usual networks, by the models of `cycles`."""
-TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "cortex-m55", "rv32imc")
-"""The cores whose instructions a header tells."""
+TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+"""The cores whose instructions a header tells: of others less is known."""
 
 AVR = "avr5 gcc"
 """The column of the AVRs that multiply."""
