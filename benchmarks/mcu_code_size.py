@@ -15,6 +15,7 @@ import io
 import itertools
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from scipy.optimize import nnls
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from mcu_kept import Kept  # noqa: E402
 from mcu_networks import KINDS, larger, options_of, rowed, tiled  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
@@ -33,7 +35,7 @@ from qspinn.backends.mcu import (  # noqa: E402
     toolchain,
 )
 from qspinn.backends.mcu.build import build  # noqa: E402
-from qspinn.backends.mcu.builds import Built  # noqa: E402
+from qspinn.backends.mcu.builds import Built, Files  # noqa: E402
 from qspinn.backends.mcu.codesize import CODE, STACK  # noqa: E402
 from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.tileforms import FORMS  # noqa: E402
@@ -55,6 +57,7 @@ STORED = (*KINDS, "s12")
 """Weights that are added row by row."""
 FIXED = len(FORMS) + len(STORED)
 """Networks that are there whatever chance makes: one for every way to store weights."""
+KEPT = Kept()
 FOLDS = 5
 RIDGE = 0.1
 SUMS = 1.0
@@ -126,28 +129,27 @@ class Seen:
 
 
 def corpus(count: int) -> list[tuple[Graph, Array]]:
-    """Networks of usual kinds, and as many random ones with layers of usual sizes.
+    """One network of every form of weights, and then two of usual kinds for each random one."""
+    found = [(graph, events(graph, steps=6)) for graph in (*map(tiled, FORMS), *map(rowed, STORED))]
+    others = random_networks()
+    for nth in range(count - FIXED):
+        graph = larger(nth - nth // 3)
+        found.append(next(others) if nth % 3 == 2 else (graph, events(graph, steps=6)))
+    return found
 
-    Of the random ones most are plain, others Loihi's, or any.
-    """
+
+def random_networks() -> Iterator[tuple[Graph, Array]]:
+    """Random networks with layers of usual sizes: most are plain, others Loihi's, or any."""
     networks.SIZES = SIZES
     network_formats.FORMATS["plain"] = PlainFormats  # type: ignore[index]
     networks.ODDS["plain"] = networks.Odds(delay=0.05, current_pool=0.05, scale=0.03, graded=0.02)
-    found: list[tuple[Graph, Array]] = []
-    for graph in (*map(tiled, FORMS), *map(rowed, STORED)):
-        found.append((graph, events(graph, steps=6)))
-    seed = 10_000
-    while len(found) < count:
-        if (nth := len(found) - FIXED) % 2 == 0:
-            graph = larger(nth // 2)
-            found.append((graph, events(graph, steps=6)))
-            continue
-        profile = ("plain", "any", "loihi", "any")[nth // 2 % 4]
+    profiles = itertools.cycle(("plain", "any", "loihi", "any"))
+    profile = next(profiles)
+    for seed in itertools.count(10_000):
         graph, data = networks.random_network(seed, profile=profile)
-        seed += 1
         if is_usual(graph):
-            found.append((graph, data))
-    return found
+            yield graph, data
+            profile = next(profiles)
 
 
 def is_usual(graph: Graph) -> bool:
@@ -157,9 +159,13 @@ def is_usual(graph: Graph) -> bool:
 
 
 def function_sizes(
-    files: tuple[tuple[str, bytes], ...], prefix: str, core: toolchain.Core, compiler: str = "clang"
+    files: Files, prefix: str, core: toolchain.Core, compiler: str = "clang"
 ) -> dict[str, int]:
     """The bytes of every function in the object, with what aligns the next."""
+    return KEPT.get(files, lambda: _sizes(files, prefix, core, compiler), core.name, compiler)
+
+
+def _sizes(files: Files, prefix: str, core: toolchain.Core, compiler: str) -> dict[str, int]:
     built = Built(files)
     command = toolchain.zig(core)
     if compiler == "gcc":
@@ -176,7 +182,7 @@ def function_sizes(
 
 
 def measure(
-    graphs: list[tuple[Graph, Array]], core: toolchain.Core, compiler: str
+    graphs: list[tuple[Graph, Array]], core: toolchain.Core, compiler: str, stacked: bool
 ) -> tuple[list[Seen], list[tuple[int, int]]]:
     """Every function of every network, and (pressure, stack) of every network."""
     seen: list[Seen] = []
@@ -190,7 +196,7 @@ def measure(
         sizes = function_sizes(files, network.prefix, core, compiler)
         for name, parts in codesize.functions(network, isa).items():
             seen.append(Seen(parts, sizes[name], i))
-        if compiler == "clang" and i % STACKS == 0 and not options:
+        if stacked and compiler == "clang" and i % STACKS == 0 and not options:
             deepest = counted(files, network, data[:1, :4], core, compiler).stack
             if not any(isinstance(stage, Tile) for stage in network.stages):
                 stacks.append((codesize.pressure(network), deepest))
@@ -222,9 +228,9 @@ def errors(seen: list[Seen], keys: list[str]) -> np.ndarray:
     count = 1 + max(s.network for s in seen)
     guessed, real = np.zeros(count), np.zeros(count)
     for fold in range(FOLDS):
-        table = fit([s for s in seen if s.network // 24 % FOLDS != fold], keys)
+        table = fit([s for s in seen if s.network // 39 % FOLDS != fold], keys)
         for s in seen:
-            if s.network // 24 % FOLDS == fold:
+            if s.network // 39 % FOLDS == fold:
                 guessed[s.network] += codesize.estimate(s.parts, table)
                 real[s.network] += s.size
     return guessed / real - 1
@@ -251,8 +257,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=300)
     parser.add_argument("--only", action="append", default=[], help="such as 'armv6m gcc'")
+    parser.add_argument("--code", action="store_true", help="leave the stack as it is")
+    parser.add_argument("--keep", type=Path, help="a folder for what was measured")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    KEPT.folder = options.keep
     graphs = corpus(options.networks)
     code, stack = {isa: dict(table) for isa, table in CODE.items()}, dict(STACK)
     for name, compiler in itertools.product(CORES, ("clang", "gcc")):
@@ -262,10 +271,10 @@ def main() -> None:
         isa = core.isa if compiler == "clang" else f"{core.isa} gcc"
         if options.only and isa not in options.only:
             continue
-        seen, stacks = measure(graphs, core, compiler)
+        seen, stacks = measure(graphs, core, compiler, not options.code)
         keys = sorted({k for s in seen for k, v in s.parts.items() if v})
         e = errors(seen, keys)
-        usual = e[FIXED::2]
+        usual = np.delete(e[FIXED:], np.s_[2::3])
         code[isa] = fit(seen, keys)
         if stacks:
             stack[isa] = stack_table(stacks)

@@ -3,7 +3,7 @@
     python benchmarks/mcu_cost.py [--networks N] [--only ISA] [--write]
 
 Runs the emitted C of random and of usual networks, at several rates of events, on every core that
-unicorn emulates, as GCC compiles it; takes the instructions of each function,
+unicorn or QEMU emulates, as GCC compiles it; takes the instructions of each function,
 fits them to the parts that `costparts` counts, and reports how far networks that were left out of a
 fit are from their prediction. ``--write`` replaces cost.csv and cycles.csv of backends/mcu; with
 ``--only`` just the columns that were measured. Takes about half an hour for all.
@@ -26,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import mcu_code_size  # noqa: E402
-from mcu_code_size import FIXED, STORED  # noqa: E402
-from mcu_networks import larger, options_of, rowed, tiled  # noqa: E402
+from mcu_code_size import STORED  # noqa: E402
+from mcu_kept import Kept  # noqa: E402
+from mcu_networks import few_bits, larger, options_of, rowed, tiled  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
     costparts,
@@ -36,27 +37,33 @@ from qspinn.backends.mcu import (  # noqa: E402
 )
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
+from qspinn.backends.mcu.codesize import VECTORS  # noqa: E402
 from qspinn.backends.mcu.costmodel import COST, CYCLES  # noqa: E402
-from qspinn.backends.mcu.counting import count  # noqa: E402
 from qspinn.backends.mcu.network import Gather, Network  # noqa: E402
+from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
 from qspinn.backends.mcu.tileforms import FORMS  # noqa: E402
 
-from mcu_builds import chain, dense, lif, param  # noqa: E402
+from mcu_builds import chain, deaf, dense, lif, mlp, param  # noqa: E402
 from qspinn.activity import observed  # noqa: E402
 from qspinn.ir import Array, Delay, Graph, Input, Neuron, Node, Scale  # noqa: E402
 from qspinn.plan import Plan  # noqa: E402
 
-CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+CORES = ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m55", "rv32imc")
 COMPILER = "gcc"
 """What most people's builds are made with."""
 RATES = (0.02, 0.1, 0.35)
 STEPS, LONGER = 8, 24
 """Of a run, and of one of a network with delays: spikes of the last step do not arrive."""
 FOLDS = 5
+ALONE = 1000
+"""The number, times 3, of the first of the networks that are there for a way to store weights."""
 RARE = 0.3
 """How much networks count that are there only so that every way to store weights is."""
-RIDGE = 0.3
+RIDGE, LIKE = 0.3, 1.0
+"""How much parts are drawn to an instruction, and to what they take on another core."""
+FIRST = "armv7em gcc"
+"""The column that others are drawn to."""
 SUMS = 3.0
 """How much the sum over a network counts beside its functions."""
 
@@ -70,6 +77,8 @@ class Seen:
     run: int
     network: int
     weight: float = 1.0
+    total: float = 0.0
+    """Its share of what its run took, where ``instructions`` are only some of its own."""
 
 
 @dataclass(frozen=True)
@@ -83,31 +92,36 @@ class Run:
 
 
 RUNS: list[Run] = []
+KEPT = Kept()
 
 
 def corpus(count: int) -> list[Run]:
     """Random networks, and twice as many of usual kinds, each of those at several rates."""
     found: list[Run] = []
-    random = (g for g, _ in mcu_code_size.corpus(2 * count)[FIXED + 1 :: 2])
+    random = (graph for graph, _ in mcu_code_size.random_networks())
     for nth in range(count):
         usual = nth % 3 > 0
         graph = usual_network(nth - nth // 3 - 1) if usual else next(random)
         while not is_counted(graph):
             graph = next(random)
-        rates = RATES if usual else (RATES[nth % len(RATES)],)
+        rates = [RATES[(nth + more) % len(RATES)] for more in range(1 + usual)]
         found += [Run(graph, stimulus(graph, rate, nth), nth) for rate in rates]
     # Whatever chance has made, every way to store weights is there; those are no usual networks.
-    for graph in (*map(tiled, FORMS), *map(rowed, STORED)):
-        count += 3 - count % 3
-        found += [Run(graph, stimulus(graph, rate, count), count, RARE) for rate in RATES[1:]]
+    for nth, graph in enumerate((*map(tiled, FORMS), *map(rowed, STORED))):
+        at = 3 * (ALONE + nth)
+        found += [Run(graph, stimulus(graph, rate, at), at, RARE) for rate in RATES[1:]]
     return found
 
 
 def usual_network(nth: int) -> Graph:
-    """One of the kinds of `mcu_networks`, or an `echo`."""
-    if nth % 6 == 5:
+    """One of the kinds of `mcu_networks`, of which few bits come often, `small`, or an `echo`."""
+    if nth % 12 == 5:
         return echo(nth // 6)
-    graph = larger(nth - nth // 6)
+    if nth % 12 == 11:
+        return small(np.random.default_rng(nth), nth // 12)
+    if nth % 6 == 2:
+        return few_bits(np.random.default_rng(nth), nth)
+    graph = larger(nth - nth // 3)
     return replace(graph, name="valued") if graph.name == "loaded" else graph
 
 
@@ -122,6 +136,17 @@ def echo(nth: int) -> Graph:
         lif("lif1", "copy", size, 50),
         dense(rng, "fc", "lif1", outs, size, bits), lif("lif2", "fc", outs, 300),
     )  # fmt: skip
+
+
+def small(rng: np.random.Generator, nth: int) -> Graph:
+    """Two dense layers, the second too small for tiles; inputs are left out of every other."""
+    sizes = (
+        int(rng.integers(40, 400)),
+        int(rng.integers(12, 90)),
+        int(rng.choice((5, 10, 11, 26))),
+    )
+    bits = int(rng.choice((8, 8, 8, 4, 2)))
+    return (deaf if nth % 2 else mlp)("small", sizes, bits)
 
 
 def is_counted(graph: Graph) -> bool:
@@ -153,7 +178,7 @@ def network_of(graph: Graph) -> Network:
 
 
 @cache
-def prepared(nth: int) -> tuple[Files, dict[str, Counts]]:
+def prepared(nth: int, vectors: bool) -> tuple[Files, dict[str, Counts]]:
     """The emitted files of a run's network, and the parts that the run makes it run."""
     run = RUNS[nth]
     device = BACKEND.devices[BACKEND.default_device]
@@ -161,15 +186,20 @@ def prepared(nth: int) -> tuple[Files, dict[str, Counts]]:
     files = tuple(BACKEND.emit(run.graph, device, Plan({}, options=options)).files.items())
     busy = observed(run.graph, run.data, engine="numpy")
     parts: dict[str, Counts] = {}
-    for owned in costparts.inference(network_of(run.graph), busy):
+    for owned in costparts.inference(network_of(run.graph), busy, vectors):
         parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
     return files, parts
 
 
 def measure(nth: int, core: str, compiler: str) -> tuple[list[tuple[Counts, float]], float]:
     """The parts and the instructions of every function of a run, and cycles an instruction."""
-    run, (files, parts) = RUNS[nth], prepared(nth)
-    seen = count(files, network_of(run.graph), run.data, toolchain.CORES[core], compiler)
+    vectors = toolchain.CORES[core].isa == VECTORS
+    run, (files, parts) = RUNS[nth], prepared(nth, vectors)
+    network, made = network_of(run.graph), toolchain.CORES[core]
+    seen = KEPT.get(
+        files, lambda: counted(files, network, run.data, made, compiler),
+        core, compiler, run.data.tobytes(),
+    )  # fmt: skip
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
     taken = dict(zip(seen.functions, (total / len(run.data)).tolist(), strict=True))
     # What a compiler moves out of a function is that function's: GCC's .part and .isra.
@@ -193,24 +223,50 @@ def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]
     return seen, float(np.median(usual))
 
 
-def fit(seen: Sequence[Seen], keys: Sequence[str]) -> dict[str, float]:
+def beside(seen: Sequence[Seen], keys: Sequence[str], table: Mapping[str, float]) -> list[Seen]:
+    """Functions that have some of the parts, less what their other parts take by a table."""
+    chosen = set(keys)
+    runs: dict[int, list[Seen]] = {}
+    for s in seen:
+        runs.setdefault(s.run, []).append(s)
+    found = []
+    for of_run in runs.values():
+        some = [s for s in of_run if chosen & s.parts.keys()]
+        total = sum(s.instructions for s in of_run)
+        for s in some:
+            other = sum(
+                n * table.get(part, 0.0) for part, n in s.parts.items() if part not in chosen
+            )
+            found.append(replace(s, instructions=s.instructions - other, total=total / len(some)))
+    return found
+
+
+def fit(
+    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Instructions by part, none negative, that explain best what functions and networks take.
 
     An error counts relative to the run it is in, and once more in the sum over the run.
+
+    Args:
+        seen: What was measured.
+        keys: The parts.
+        prior: What parts that are rare or small in all networks are drawn to: what they take on
+            another core; None: to 1, about an instruction.
     """
     a = np.array([[s.parts.get(k, 0.0) for k in keys] for s in seen], float)
     y = np.array([s.instructions for s in seen], float)
     run = np.array([s.run for s in seen])
-    total = np.bincount(run, y)
+    total = np.bincount(run, [s.total or s.instructions for s in seen])
     counted = np.array([s.weight for s in seen]) / total[run]
     a, y = a * counted[:, None], y * counted
     at = np.flatnonzero(total)
     sums = SUMS * np.array([a[run == n].sum(0) for n in at])
-    # A part that is rare or small in all networks is drawn to 1: about an instruction.
     size = np.sqrt((a**2).mean(0)) * np.sqrt(len(a)) + 1e-12
-    ridge = RIDGE * np.minimum(size, np.median(size)) / 10
+    ridge = (RIDGE if prior is None else LIKE) * np.minimum(size, np.median(size)) / 10
+    drawn = ridge * [(prior or {}).get(k, 1.0) for k in keys]
     a = np.vstack([a, sums, np.diag(ridge)])
-    b = np.concatenate([y, SUMS * np.bincount(run, y)[at], ridge])
+    b = np.concatenate([y, SUMS * np.bincount(run, y)[at], drawn])
     scale = np.linalg.norm(a, axis=0)
     weights, _ = nnls(a / scale, b, maxiter=100 * len(keys))
     return dict(zip(keys, (weights / scale).tolist(), strict=True))
@@ -225,10 +281,12 @@ def predicted(seen: Sequence[Seen], table: Mapping[str, float]) -> np.ndarray:
     return guess[real > 0] / real[real > 0]
 
 
-def errors(seen: Sequence[Seen], keys: Sequence[str]) -> Iterator[float]:
+def errors(
+    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
+) -> Iterator[float]:
     """The relative error of each run, predicted by a fit without its network."""
     for fold in range(FOLDS):
-        table = fit([s for s in seen if fold_of(s) != fold], keys)
+        table = fit([s for s in seen if fold_of(s) != fold], keys, prior)
         yield from predicted([s for s in seen if fold_of(s) == fold], table) - 1
 
 
@@ -237,11 +295,14 @@ def fold_of(seen: Seen) -> int:
     return seen.network * 2654435761 % (1 << 32) * FOLDS >> 32
 
 
-def report(name: str, seen: Sequence[Seen], keys: Sequence[str], each: float) -> str:
+def report(
+    name: str, seen: Sequence[Seen], keys: Sequence[str], each: float,
+    prior: Mapping[str, float] | None = None,
+) -> str:  # fmt: skip
     """How well networks that were left out are predicted."""
-    e = np.abs(list(errors(seen, keys)))
+    e = np.abs(list(errors(seen, keys, prior)))
     usual = [s for s in seen if s.network % 3 > 0]
-    u = np.abs(list(errors(usual, keys)))
+    u = np.abs(list(errors(usual, keys, prior)))
     return (
         f"{name}: {len(seen)} functions, {len(keys)} parts; {len(e)} runs left out: median "
         f"{np.median(e):.1%}, within 5 %: {(e < 0.05).mean():.0%}, most {e.max():.0%}; "
@@ -251,34 +312,59 @@ def report(name: str, seen: Sequence[Seen], keys: Sequence[str], each: float) ->
     )
 
 
+def save(cost: fitted.Columns, cycles: Mapping[str, float]) -> None:
+    """Write both tables."""
+    folder = ROOT / "backends" / "mcu"
+    (folder / "cost.csv").write_text(fitted.written(cost, 2))
+    each_of = {isa: {"cycles an instruction": each} for isa, each in cycles.items()}
+    (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
+
+
+def has(parts: Mapping[str, Counts], start: str) -> bool:
+    """Whether a function runs parts whose names begin so."""
+    return any(part.startswith(start) for of in parts.values() for part in of)
+
+
 def main() -> None:
     """Measure, fit, report and perhaps write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--only", action="append", default=[], help="such as 'armv6m gcc'")
+    parser.add_argument("--parts", default="", help="fit those that begin so: others stay")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="a folder for what was measured")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    KEPT.folder = options.keep
     RUNS.extend(corpus(options.networks))
     for nth in range(len(RUNS)):
-        prepared(nth)
-    kept = COST if options.only else {}
+        prepared(nth, vectors=False)
+    if options.parts:
+        RUNS[:] = [
+            run
+            for nth, run in enumerate(RUNS)
+            if has(prepared(nth, vectors=False)[1], options.parts)
+        ]
+        prepared.cache_clear()
+    kept = COST if options.only or options.parts else {}
     cost, cycles = {isa: dict(table) for isa, table in kept.items()}, dict(CYCLES)
     for core in CORES:
         isa = f"{toolchain.CORES[core].isa} {COMPILER}"
         if options.only and isa not in options.only:
             continue
         seen, each = measured(core, COMPILER, options.workers)
-        cycles |= {isa: each} if each else {}
-        keys = sorted({k for s in seen for k in s.parts})
-        cost[isa] = fit(seen, keys)
-        sys.stdout.write(f"{report(isa, seen, keys, each)}\n")
+        if each and not options.parts:
+            cycles[isa] = each
+        keys = sorted({k for s in seen for k in s.parts if k.startswith(options.parts)})
+        stays = {k: v for k, v in cost.get(isa, {}).items() if not k.startswith(options.parts)}
+        if options.parts:
+            seen = beside(seen, keys, stays)
+        prior = None if isa == FIRST or options.parts else cost.get(FIRST)
+        cost[isa] = stays | fit(seen, keys, prior)
+        sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")
         sys.stdout.flush()
         if options.write:
-            folder = ROOT / "backends" / "mcu"
-            (folder / "cost.csv").write_text(fitted.written(cost, 2))
-            each_of = {isa: {"cycles an instruction": each} for isa, each in cycles.items()}
-            (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
+            save(cost, cycles)
 
 
 if __name__ == "__main__":

@@ -170,6 +170,38 @@ def _valued(rng: np.random.Generator, nth: int) -> Graph:
     )
 
 
+def few_bits(rng: np.random.Generator, nth: int) -> Graph:
+    """Padded convolutions and dense layers, each with weights of its own few bits."""
+    side, outs = int(rng.choice((5, 6, 8, 11))), int(rng.choice((4, 6, 9, 10, 11, 13, 16)))
+    high = int(rng.choice((1, 1, 3)))
+    node = Input(name="x", shape=(int(rng.integers(1, 4)), side, side))
+    nodes: list[Node] = [node if high == 1 else replace(node, kind="count", high=high)]
+    ins, source = node.shape[0], "x"
+    for i in range(1, 3):
+        weight = weights(rng, (outs, ins, 3, 3), str(rng.choice(KINDS)))
+        nodes += [
+            Conv2d(name=f"c{i}", inputs=(source,), weight=weight, padding=(2 - i, 2 - i)),
+            lif(f"l{i}", f"c{i}", (outs, side, side), _level(weight, 9 * ins)),
+        ]  # fmt: skip
+        source, ins, outs, side = f"l{i}", outs, int(rng.integers(4, 17)), side - 2
+    nodes.append(Flatten(name="flat", inputs=(source,)))
+    source, ins = "flat", ins * (side + 2) ** 2
+    for i in range(int(rng.integers(1, 4))):
+        outs = int(rng.choice((3, 5, 8, 10, 17, 21, 33, 35, 60)))
+        weight = weights(rng, (outs, ins), str(rng.choice(KINDS)))
+        nodes.append(Linear(name=f"fc{i}", inputs=(source,), weight=weight))
+        nodes.append(lif(f"lif{i}", f"fc{i}", outs, _level(weight, ins)))
+        source, ins = f"lif{i}", outs
+    return chain("few_bits", *nodes)
+
+
+def _level(weight: Param, ins: int) -> int:
+    """A threshold that a tenth of the inputs reach now and then."""
+    values = weight.values
+    drift, spread = 0.2 * ins * values.mean(), (0.2 * ins * (values**2.0).mean()) ** 0.5
+    return min(max(round(float(16 * (max(drift, 0.0) + spread))), 16), 32_000)
+
+
 def tiled(form: TileForm) -> Graph:
     """Neurons that read the input and themselves through weights of a form."""
     rng = np.random.default_rng(form.top)
@@ -207,5 +239,5 @@ def rowed(kind: str) -> Graph:
 
 MADE: tuple[Callable[[np.random.Generator, int], Graph], ...] = (
     _mlp, _conv, _leaky, _formats, _recurrent, _strided, _deaf, _leaky, _camera, _pruned, _voting,
-    _valued,
+    _valued, few_bits,
 )  # fmt: skip

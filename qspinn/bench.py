@@ -14,6 +14,7 @@ from qspinn.engine.sweep import sweep
 from qspinn.errors import QspinnError
 from qspinn.fixed import IntArray
 from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
+from qspinn.memory import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,22 @@ class Counting(Protocol):
 
         ``core`` may be a name's usual short form; ``compiler`` None is the target's choice.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSize:
+    """The bytes of code that a compiler made of an artifact; the compiler with its version."""
+
+    compiler: str
+    bytes: int
+
+
+@runtime_checkable
+class Sizing(Protocol):
+    """What a target offers beside `Backend` if it can compile what it emits."""
+
+    def code_size(self, folder: Path, graph: Graph, device: Device) -> CodeSize | None:
+        """Compile the emitted files in ``folder``; None: no compiler for the core is here."""
 
 
 @dataclass(frozen=True, slots=True)

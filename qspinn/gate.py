@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from qspinn.bench import CodeSize
 from qspinn.memory import Footprint, amount, excesses, require_regions
 from qspinn.stats import Estimate
 from qspinn.validate import Verdict
@@ -41,6 +42,23 @@ def budget_checks(footprint: Footprint, budget: Mapping[str, int]) -> list[Check
         measured, most = amount(used[region], region), amount(limit, region)
         checks.append(Check("budget", region, region not in over, measured, most, detail))
     return checks
+
+
+def with_code(footprint: Footprint, size: CodeSize) -> Footprint:
+    """A footprint with the code that a compiler made, in the place of its estimate."""
+    return Footprint(
+        tuple(
+            replace(line, owner=size.compiler, bytes=size.bytes) if line.kind == "code" else line
+            for line in footprint.lines
+        )
+    )
+
+
+def code_check(footprint: Footprint, size: CodeSize) -> Check:
+    """What a compiler made of the code, beside its estimate: a comparison that nothing fails."""
+    estimate = footprint.of("code")
+    off = f"estimate {estimate} B, {100 * (estimate / size.bytes - 1):+.1f} %"
+    return Check("code", size.compiler, True, f"{size.bytes} B", off)
 
 
 def equality_check(verdict: Verdict) -> Check:

@@ -100,6 +100,21 @@ def test_validate_and_check(qspinn: Run, artifact: Path, tmp_path: Path) -> None
     assert "FAIL" in failed.err
 
 
+@pytest.mark.needs("gcc", "zig", "unicorn")
+def test_check_measures_the_code(qspinn: Run, artifact: Path) -> None:
+    """Its compiler says what the code takes; the budget goes by that."""
+    done = qspinn("check", artifact, "--budget", "flash=64KiB", "--json")
+    assert done.code == 0
+    code, flash, _ = json.loads(done.out)["checks"]
+    assert (code["group"], code["passed"], flash["name"]) == ("code", True, "flash")
+    took, estimate = int(code["measured"].split()[0]), int(code["limit"].split()[1])
+    assert abs(estimate / took - 1) < 0.2
+    rest = int(flash["measured"].split()[0]) - took
+    tight = qspinn("check", artifact, "--budget", f"flash={rest + took}", "--json")
+    assert tight.code == 0
+    assert qspinn("check", artifact, "--budget", f"flash={rest + took - 1}").code == 1
+
+
 @pytest.mark.needs("gcc")
 def test_a_changed_artifact_is_noticed(qspinn: Run, artifact: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from graphs import mlp
+from qspinn.bench import CodeSize
 from qspinn.errors import BackendError, MismatchError, PlanError
-from qspinn.gate import as_json, as_junit, budget_checks, drop_check, equality_check
+from qspinn.gate import (
+    as_json,
+    as_junit,
+    budget_checks,
+    code_check,
+    drop_check,
+    equality_check,
+    with_code,
+)
 from qspinn.interp import Trace
 from qspinn.memory import Device, Footprint, Line, excesses, fit_error, float_bytes, parse_budget
 from qspinn.stats import Estimate
@@ -86,6 +95,21 @@ def test_bad_budgets_are_usage_errors(text: str) -> None:
     with pytest.raises(PlanError, match="is no budget") as caught:
         parse_budget(text)
     assert caught.value.exit_code == 2
+
+
+def test_measured_code_takes_the_place_of_its_estimate() -> None:
+    size = CodeSize("gcc 12.2.1", 1500)
+    shown = code_check(FOOTPRINT, size)
+    assert (shown.passed, shown.measured, shown.limit) == (
+        True,
+        "1500 B",
+        "estimate 1200 B, -20.0 %",
+    )
+    measured = with_code(FOOTPRINT, size)
+    assert measured.regions() == {"flash": 6500, "ram": 728}
+    (check,) = budget_checks(measured, {"flash": 6400})
+    assert not check.passed
+    assert "code gcc 12.2.1 1500" in check.detail
 
 
 def test_junit_has_a_case_per_check() -> None:

@@ -39,6 +39,7 @@ from mcu_builds import (
 from mcu_nets import NETS, votes
 from networks import random_network
 from qspinn import interp
+from qspinn.activity import observed
 from qspinn.errors import BackendError, ToolchainError
 from qspinn.ir import Array, Graph, Input, Neuron
 from qspinn.neurons import integrator
@@ -97,6 +98,8 @@ SMALL_NETS = {name: make for name, make in NETS.items() if name != "few values"}
 """Those whose arrays an AVR can address."""
 USUAL = {"mlp": mlp, "recurrent": recurrent, "deaf": deaf, **SMALL_NETS}
 LONG = set(SMALL_NETS) - {"votes"}
+AVR_OFF = 0.07
+"""How far predicted instructions are off, at most."""
 
 
 # --- every state of every step ---
@@ -338,3 +341,17 @@ def test_cycles() -> None:
     assert np.array_equal(cycles, again)
     synapses = data.sum() * 64
     assert cycles.sum() < 7 * synapses + 4 * 64 * 45 + 4 * 1500 + 30 * data.sum()
+
+
+@pytest.mark.needs("avr-gcc", "simavr", "gcc", "unicorn")
+@pytest.mark.parametrize("name", ["mlp", "deaf", "tiled", "votes"])
+def test_predicted_instructions(name: str) -> None:
+    """Roughly what an ATmega2560 executes, and cycles by the ratio of usual networks."""
+    graph = {**MADE, **USUAL}[name]()
+    data, network = events(graph, batch=1, steps=8), build(graph, eight=True)
+    found = measure(files_of(graph, "atmega2560"), network, data, PARTS["avr6"])
+    device = BACKEND.devices["atmega2560"]
+    told = BACKEND.cost(graph, device, observed(graph, data, engine="numpy"))
+    assert told is not None
+    assert abs(told.instructions / found.instructions[0] - 1) < AVR_OFF
+    assert abs(told.instructions * told.cycles / found.samples[0] - 1) < 2 * AVR_OFF

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qspinn.backend import Artifact, Sample, Tool
-from qspinn.bench import Count
+from qspinn.bench import CodeSize, Count
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choices
 from qspinn.cost import Activity, Cost
@@ -17,7 +17,7 @@ from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
-from . import avr, bench, execute, toolchain
+from . import avr, bench, execute, linking, toolchain
 from .build import build
 from .builds import made_for_eight
 from .costmodel import cost, isa_of
@@ -111,6 +111,10 @@ class Mcu:
     ) -> Count:
         """Count the instructions of the files in ``folder``; see `bench.count`."""
         return bench.count(folder, _found(folder, graph), data, core, compiler)
+
+    def code_size(self, folder: Path, graph: Graph, device: Device) -> CodeSize | None:
+        """Compile the files in ``folder`` for a device; see `linking.code_size`."""
+        return linking.code_size(folder, _found(folder, graph), device)
 
 
 def _network(graph: Graph, device: Device, plan: Plan) -> Network:

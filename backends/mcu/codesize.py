@@ -17,8 +17,9 @@ from qspinn.memory import Device
 
 from .avr import PARTS
 from .eight import TILE, EightGather, EightUpdate
+from .eightparts import narrow_parts
 from .fitted import read
-from .kernelparts import Parts, drive_parts
+from .kernelparts import Parts, drive_parts, reach_parts, turns
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
 from .packedimage import PackedImage
@@ -36,7 +37,7 @@ from .tileparts import (
 )
 from .tilestage import Tile
 from .toolchain import CORES
-from .updateparts import live_values, operations, spikes, update_parts
+from .updateparts import live_values, spikes, update_parts
 
 CODE, STACK = read("code"), read("stack")
 """Bytes of code and of stack by part, for each instruction set, as clang or ``gcc`` makes it."""
@@ -106,7 +107,7 @@ def functions(network: Network, isa: str = "") -> dict[str, Parts]:
     prefix = network.prefix
     for stage in network.stages:
         if isinstance(stage, Tile):
-            found |= tile_functions(stage, vectors)
+            found |= tile_functions(stage, vectors, network.struct)
         elif isinstance(stage, PackedImage):
             found |= image_functions(stage)
     of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))
@@ -123,11 +124,9 @@ def _function(stage: Stage, network: Network, vectors: bool) -> Parts:
         parts[stage.template] += 1
         if vectors and isinstance(stage, Tile):
             parts += inlined_sums(stage)
-    for name in members_of(stage):
-        at = network.struct.offset(name)
-        parts["far member"] += at >= 256
-        parts["very far member"] += at >= 2048
-        parts["farthest member"] += at >= 4096
+    parts += reach_parts(members_of(stage), network.struct)
+    if isinstance(stage, Banded):
+        parts["banded values"] += network.port.value is not None and parts["step input call"]
     if isinstance(stage, Update):
         parts["widths"] += len(_widths(stage, network)) - 1
     return parts
@@ -209,22 +208,7 @@ def _(stage: EightUpdate) -> Parts:
         parts["leaky shift"] += neurons * stage.leaky.places
         parts["leaky clip"] += neurons * stage.leaky.saturates
         return parts
-    loads, lines = stage.narrow
-    sizes = {"int16_t": " 16", "int32_t": " 32", "uint8_t": " 16"}
-    for load in loads:
-        read = "load table" if "READ" in load.code else "load member"
-        parts[f"{read}{sizes.get(load.type, ' 64')}"] += 1
-        if lane := re.search(r"_get_(\w+)\(", load.code):
-            parts[f"load {lane[1]}"] += 1
-    for line in lines:
-        of_line: Parts = Counter()
-        operations(line, of_line)
-        width = sizes.get(line.split()[1], "")
-        for what, count in of_line.items():
-            parts[what if what.startswith("literal") else what + width] += count
-    for write in stage.writes:
-        packed = write.member.lane
-        parts[f"store {packed.bits if packed else write.member.type.bits + 100}"] += 1
+    parts += narrow_parts(stage)
     spikes(stage, parts)
     parts["spike rest"] += bool(stage.mask) and stage.size % 8 != 0
     parts["draws"] += stage.stochastic
@@ -234,7 +218,9 @@ def _(stage: EightUpdate) -> Parts:
 
 @parts_of.register
 def _(stage: Banded) -> Parts:
-    return Counter({"step input call": stage.gather.reads_input + stage.update.reads_input})
+    layer = stage.layer
+    reads = stage.gather.reads_input + stage.update.reads_input
+    return Counter({"step input call": reads}) + turns("banded", -(-layer.rows // layer.height))
 
 
 @parts_of.register
@@ -250,6 +236,7 @@ def _(stage: PackedImage) -> Parts:
 @parts_of.register
 def _(stage: Copy) -> Parts:
     parts = _slot(stage.source)
+    parts += turns("copy", stage.count)
     parts["copy loop"] += stage.count > 1
     parts["copy widens"] += stage.type != stage.source.type
     parts["delay slot"] += " " in stage.at
@@ -268,7 +255,9 @@ def _(stage: Read) -> Parts:
         parts["vote table"] += stage.vote.labels.table is not None
         parts["vote silent"] += stage.vote.silent
         parts["codes"] += stage.vote.labels.codes is not None
-    parts["read words"] += stage.edge.kind == "mask" and stage.edge.words > 1
+    if stage.edge.kind == "mask" and stage.edge.words > 1:
+        parts += turns("read words", stage.edge.words) + Counter({"read words": 1})
+    parts += turns("read", stage.edge.size)
     parts["one element"] += stage.edge.size == 1
     return parts
 
@@ -297,7 +286,11 @@ def members_of(stage: Stage) -> set[str]:
 
 def _api(network: Network) -> dict[str, Parts]:
     port, read = network.port, network.read
-    reset: Parts = Counter({"reset": 1})
+    struct = network.struct
+    words = struct.align >= 4 and not struct.padding
+    reset: Parts = Counter({"reset": 1}) + turns(
+        "reset words" if words else "reset bytes", struct.bytes
+    )
     for member, start in network.starts:
         kind = "table" if start.table else ("two" if start.varies else "literal")
         reset[f"reset {kind}"] += 1
@@ -305,11 +298,16 @@ def _api(network: Network) -> dict[str, Parts]:
         reset["codes"] += start.codes is not None
         if member.lane is not None:
             reset[f"store {member.lane.bits}"] += 1
-        reset["far member"] += network.struct.offset(member.name) >= 256
+        reset += turns("reset loop", member.elements if member.lane else member.count)
+        reset += reach_parts([member.name], struct)
     step: Parts = Counter({f"step {port.kind}": 1})
     step["step call"] = len(network.called)
     step["step input call"] = sum(stage.reads_input for stage in network.called)
     step["step counts"] += network.counts_steps
+    step["step values"] += port.value is not None and port.kind != "current"
+    step["step draws"] += network.draws
+    step += reach_parts(["step"] if network.counts_steps else [], struct)
+    step += turns("step", port.size)
     step["step checks index"] += port.form == "events" and port.index.span.hi >= port.size
     checks = port.value is not None and port.value.span != port.span
     step["step checks value"] += checks and port.form != "load"
@@ -326,15 +324,18 @@ def _api(network: Network) -> dict[str, Parts]:
     winner["winner 64"] += read.score is None and read.edge.type.bits == 64
     output: Parts = Counter({f"output {read.edge.kind}": 1})
     output["output words"] += read.edge.kind == "mask" and read.edge.words > 1
-    far = any(network.struct.offset(n) >= 256 for n in re.findall(r"s->(\w+)", read.edge.at))
+    of_edge = re.findall(r"s->(\w+)", read.edge.at)
     for parts in (winner, output):
-        parts["far member"] += far
         parts["one element"] += read.edge.size == 1
+    output += reach_parts(of_edge, struct) + turns("output", read.edge.size)
+    compared = of_edge if read.score is None else [read.score.name]
+    winner += reach_parts(compared, struct) + turns("winner", read.decisions)
     found = {"reset": reset, "step": step, "winner": winner, "output": output}
     if port.form == "load":
         found["load"] = Counter({"load": 1, "step input call": len(network.loaded)})
         found["load"]["step checks value"] += checks
     if read.score is not None:
         found["score"] = Counter({"score": 1, "score 64": int(read.score.type.bits == 64)})
-        found["score"]["far member"] += network.struct.offset(read.score.name) >= 256
+        found["score"][f"score {read.score.type.bits}"] += 1
+        found["score"] += turns("score", read.decisions) + reach_parts([read.score.name], struct)
     return found

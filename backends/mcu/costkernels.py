@@ -45,18 +45,23 @@ def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
         return Counts.of([("even row", 1), (f"even {max(row.to.bits, 16)}", count)])
     at_once = max(row.lanes, 4)
     whole, rest = count // at_once, count % at_once
-    rolled = row.lanes == 1 or row.rolled or row.template != "row"
-    bits = "t" if row.trits else str(row.bits)
-    what = "row" if row.lanes == 1 else f"packed {bits}"
     # What weights, sums and factors take is added up: not all of them were seen together.
-    parts = [
-        (what, 1), (f"{what} turn", whole if whole > 1 else 0), (f"{what} once", whole == 1),
-        (f"lane {bits}", whole * at_once), (f"{what} rest", rest > 0),
-        (f"{what} rest turn", rest if rolled else 0), (f"rest lane {bits}", rest),
-        ("signed lane", count if row.lanes > 1 and row.signed and not row.trits else 0),
+    each = [
         (f"lane to {row.to.bits}", count if row.to.bits != 16 else 0),
         ("lane value", count if kernel.valued else 0),
         ("lane gain", count if row.scaled and not kernel.valued else 0),
+    ]  # fmt: skip
+    if row.lanes > 1:
+        what = f"packed {row.name.split('_')[1]}"
+        parts = [
+            (what, 1), (f"{what} turn", whole), ("packed once", whole == 1),
+            (f"{what} rest", rest > 0), (f"{what} rest lane", rest),
+        ]  # fmt: skip
+        return Counts.of([*parts, *each])
+    parts = [
+        ("row", 1), ("row turn", whole if whole > 1 else 0), ("row once", whole == 1),
+        (f"lane {row.bits}", whole * at_once), ("row rest", rest > 0), ("row rest turn", rest),
+        (f"rest lane {row.bits}", rest), *each,
     ]  # fmt: skip
     return Counts.of(parts)
 

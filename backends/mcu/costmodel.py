@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from qspinn.cost import Activity, Cost, CostLine
 from qspinn.memory import Device
 
-from . import costtiles  # noqa: F401  # registers what tiles run
+from . import costeight, costtiles  # noqa: F401  # register what these stages run
+from .codesize import VECTORS
 from .costparts import inference
 from .fitted import read
 from .network import Network
@@ -19,10 +20,11 @@ COST = read("cost")
 CYCLES = {isa: column["cycles an instruction"] for isa, column in read("cycles").items()}
 """Of usual networks, by the models of `cycles`."""
 TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
-"""The cores whose instructions a header tells."""
+"""The cores whose instructions a header tells: of others less is known."""
 
-_NEAREST = {"armv81m": "armv8m"}
-"""Whose instructions stand in for those of a set that was not measured."""
+AVR = "avr5 gcc"
+"""The column of the AVRs that multiply."""
+_AVRS = ("avr5", "avr51", "avr6")
 
 _ISSUES = {"cortex-m7": 0.8, "cortex-m55": 0.9, "cortex-m85": 0.7, "rv32imc": 1.3}
 """Cycles per instruction where `cycles` has no model: a guess, as makers' cores differ."""
@@ -33,8 +35,10 @@ def isa_of(core: str) -> str:
 
     GCC's code is counted where it was measured: it is what most people's builds are made of.
     """
+    if core in _AVRS:
+        return AVR if AVR in COST else ""
     known = CORES.get(core)
-    isa = _NEAREST.get(known.isa, known.isa) if known is not None else ""
+    isa = known.isa if known is not None else ""
     return next((name for name in (f"{isa} gcc", f"{isa} clang") if name in COST), "")
 
 
@@ -53,7 +57,7 @@ def cost(network: Network, device: Device, activity: Activity) -> Cost | None:
     if not isa:
         return None
     taken: dict[str, float] = {}
-    for run in inference(network, activity):
+    for run in inference(network, activity, isa.startswith(VECTORS)):
         owner = run.owner.removeprefix(f"{network.prefix}_")
         taken[owner] = taken.get(owner, 0.0) + instructions(run.parts, COST[isa])
     lines = tuple(CostLine(owner, count) for owner, count in taken.items())
@@ -63,12 +67,12 @@ def cost(network: Network, device: Device, activity: Activity) -> Cost | None:
 
 def typical(network: Network, activity: Activity) -> dict[str, int]:
     """Instructions of an inference by core, to three digits: no model knows more."""
-    runs = list(inference(network, activity))
+    runs = {vectors: list(inference(network, activity, vectors)) for vectors in (False, True)}
     found = {}
-    for core in TYPICAL:
+    for core in _AVRS[:1] if network.eight else TYPICAL:
         if isa := isa_of(core):
-            total = sum(instructions(run.parts, COST[isa]) for run in runs)
-            found[core] = rounded(total)
+            of_core = runs[isa.startswith(VECTORS)]
+            found[core] = rounded(sum(instructions(run.parts, COST[isa]) for run in of_core))
     return found
 
 

@@ -25,10 +25,11 @@ from .updateparts import in_image, line_parts, load_parts, parted, ways, write_p
 
 @dataclass(frozen=True)
 class Busy:
-    """A network at work: what stages ask how much of something there is."""
+    """A network at work, with Helium or not: stages ask how much of something there is."""
 
     network: Network
     activity: Activity
+    vectors: bool = False
 
     def rate(self, edge: Edge) -> float:
         """The share of an array's elements that hold an event in a step."""
@@ -76,14 +77,15 @@ class Owned:
     parts: Counts
 
 
-def inference(network: Network, activity: Activity) -> Iterator[Owned]:
+def inference(network: Network, activity: Activity, vectors: bool = False) -> Iterator[Owned]:
     """What an inference runs, by stage and emitted function.
 
     Args:
         network: The network.
         activity: The steps of an inference, and the rates in each.
+        vectors: Whether the core has Helium.
     """
-    busy, steps, prefix = Busy(network, activity), activity.steps, network.prefix
+    busy, steps, prefix = Busy(network, activity, vectors), activity.steps, network.prefix
     for stage in network.stages:
         times = 1 if stage in network.loaded else steps
         for function, parts in stage_runs(stage, busy).items():

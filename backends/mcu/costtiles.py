@@ -10,7 +10,7 @@ from .packedimage import PackedImage
 from .packedlif import PackedLif
 from .running import Counts
 from .tileforms import WHOLE, TileForm
-from .tileparts import form_of
+from .tileparts import form_of, options_of
 from .tilestage import Tile, TileDrive
 
 _WORD = 32
@@ -18,6 +18,8 @@ _WORD = 32
 
 @stage_runs.register
 def _(stage: Tile, busy: Busy) -> Runs:
+    if busy.vectors and stage.vectors:
+        return _helium(stage, busy)
     prefix = busy.network.prefix
     found: dict[str, Counts] = {}
 
@@ -48,6 +50,38 @@ def _(stage: Tile, busy: Busy) -> Runs:
         add(stage.exact, _exactly(stage.update, exactly))
         if packed.spikes:
             add(stage.spike, _spikes(packed, fired))
+    return found
+
+
+def _helium(stage: Tile, busy: Busy) -> Runs:
+    """What a stage runs that vectors sum and update: functions that add rows are parts of it."""
+    packed, size = stage.packed, stage.update.size
+    assert packed is not None, "others are not done by vectors"
+    whole, rest = divmod(size, stage.lanes)
+    singles = stage.tiles % 2
+    own = Counts.of([("helium", 1), ("helium turn", whole // 2), ("tiles list", len(stage.drives))])
+    found: dict[str, Counts] = {}
+    for nth, drive in enumerate(stage.drives):
+        rows = busy.rate(drive.edge) * drive.edge.size * busy.stored(drive.edge, drive.kept)
+        again, chunks = _again(drive, rows)
+        for of, calls in ((" two", stage.tiles // 2), ("", singles)):
+            own += Counts.of(
+                [
+                    (f"helium sum{of}{' more' if nth else ''}", calls),
+                    (f"helium sum{of} more", calls * again * (chunks - 1)),
+                    (f"helium row{of}", calls * rows), ("tile part", calls * drive.parts),
+                ]
+            )  # fmt: skip
+        if drive.made is not None:
+            more = again * (stage.tiles // 2 + singles)
+            parts = Counts.of([("list part", more * (chunks - 1))])
+            found[drive.fill] = _list(drive, busy).times(1.0 + more) + parts
+    for group, count in (("group", 2 * whole + (rest >= 8)), ("part", rest % 8 > 0)):
+        own += Counts.of(
+            (f"helium {option or group}", count * times)
+            for option, times in {"": 1, **options_of(packed)}.items()
+        )
+    found[stage.name] = own
     return found
 
 

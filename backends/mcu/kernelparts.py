@@ -15,6 +15,7 @@ from .kernels import (
     RowKernel,
     ScaleKernel,
 )
+from .layout import Struct
 from .network import Drive
 from .scatter import ScatterKernel
 from .sparse import SparseRow
@@ -22,6 +23,35 @@ from .windows import Image, Window
 
 Parts = Counter[str]
 """How often each part occurs."""
+
+
+def turns(what: str, count: int) -> Parts:
+    """How often a loop turns, where compilers care: few turns are written out, many are a literal.
+
+    Args:
+        what: The loop.
+        count: Its turns.
+    """
+    return Counter({f"{what} {count}": int(1 < count <= 4), f"{what} literal": int(count > 255)})
+
+
+def reach_parts(names: Iterable[str], struct: Struct, of: str = "") -> Parts:
+    """Members by how far they lie from the beginning: what loads and additions reach at once.
+
+    Args:
+        names: The members.
+        struct: What they are members of.
+        of: Before the names of the parts, where these members are used in another way.
+    """
+    parts: Parts = Counter()
+    for name in names:
+        at = struct.offset(name)
+        parts[f"{of}off member"] += 31 * struct.member(name).type.bytes < at < 256
+        parts[f"{of}far member"] += at >= 256
+        parts[f"{of}far odd member"] += at >= 256 and at % 256 != 0
+        parts[f"{of}very far member"] += at >= 2048
+        parts[f"{of}farthest member"] += at >= 4096
+    return parts
 
 
 def drive_parts(drive: Drive) -> Parts:

@@ -177,6 +177,10 @@ class Struct:
         """sizeof, on every ABI that aligns integers to their size."""
         return sum(m.bytes for m in self.members) + self.padding
 
+    def member(self, name: str) -> Member:
+        """A member by its name."""
+        return next(m for m in self.members if m.name == name)
+
     def offset(self, name: str) -> int:
         """Where a member lies."""
         at = 0

@@ -26,8 +26,10 @@ from .network import Network
 from .samples import Recording, encode
 
 LIMIT_SECONDS = 600
-Rows = tuple[tuple[str, int], ...]
-"""What was noted: a mark and its cycle, or the word ``note`` and a byte."""
+Rows = tuple[tuple[str, ...], ...]
+"""What was noted: a mark, its cycle and its instruction, or the word ``note`` and a byte."""
+STEP, RESET = "1", "2"
+"""The marks before these calls, as driver.c.j2 sets them."""
 PROGRAM_STACK = 20
 """Bytes of stack that the program takes beside the network's call."""
 NO_STACK = 16
@@ -40,10 +42,14 @@ class Measured:
 
     Attributes:
         cycles: Of each step's call, (batch, steps).
+        samples: Of each sample's calls together, of resets and decisions too, (batch,).
+        instructions: The same in instructions.
         stack: The deepest stack in bytes, of the whole program.
     """
 
     cycles: IntArray
+    samples: IntArray
+    instructions: IntArray
     stack: int
 
 
@@ -135,10 +141,15 @@ def measure(files: Files, network: Network, data: IntArray, part: AvrPart) -> Me
     batch, steps = data.shape[:2]
     flat = data.reshape(batch, steps, network.port.size)
     _, rows = _run(built, part, encode(network.port, flat))
-    marks = np.array([at for mark, at in rows if mark != "note"], np.int64).reshape(-1, 2)
+    marks = [row for row in rows if row[0] != "note"]
     # Between two marks lie the call and the one cycle or two that the second mark takes itself.
-    cycles = (marks[:, 1] - marks[:, 0]).reshape(batch, steps)
-    return Measured(cycles, part.ram_end - _variables_end(built) - _untouched(rows))
+    took = np.array([row[1:] for row in marks], np.int64).reshape(-1, 2, 2)
+    spent, called = took[:, 1] - took[:, 0], np.array([row[0] for row in marks[::2]])
+    of = np.cumsum(called == RESET) - 1
+    samples, instructions = (np.bincount(of, spent[:, k]).astype(np.int64) for k in range(2))
+    stack = part.ram_end - _variables_end(built) - _untouched(rows)
+    steps_spent = spent[called == STEP, 0].reshape(batch, steps)
+    return Measured(steps_spent, samples, instructions, stack)
 
 
 def _variables_end(built: Built) -> int:
@@ -151,7 +162,7 @@ def _variables_end(built: Built) -> int:
 
 def _untouched(rows: Rows) -> int:
     """The bytes above the variables that the stack did not reach."""
-    low, high = (value for word, value in rows if word == "note")
+    low, high = (int(row[1]) for row in rows if row[0] == "note")
     return low | high << 8
 
 
@@ -173,7 +184,7 @@ def _run(built: Built, part: AvrPart, given: bytes) -> tuple[bytes, Rows]:
         raise BackendError(f"the image ends with {done.returncode} on {part.mcu}: {said}")
     states = (built.folder / "states.bin").read_bytes()
     lines = (built.folder / "result.txt").read_text().splitlines()
-    rows = tuple((word, int(value)) for word, value in map(str.split, lines))
+    rows = tuple(tuple(line.split()) for line in lines)
     if _untouched(rows) == 0:
         raise BackendError(
             f"the stack of the test program reaches its variables: {part.mcu} has "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
-from .kernelparts import Parts
+from .kernelparts import Parts, reach_parts, turns
+from .layout import Struct
 from .network import TileAdder, Update
 from .packedimage import PackedImage
 from .packedlif import PackedLif
@@ -25,14 +27,15 @@ def adder_parts(adder: TileAdder) -> Parts:
     return Counter({f"tile sum {'more ' if adder.more else ''}{adder.form.name}": 1})
 
 
-def tile_functions(stage: Tile, vectors: bool) -> dict[str, Parts]:
+def tile_functions(stage: Tile, vectors: bool, struct: Struct) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name.
 
     Args:
         stage: The stage.
         vectors: Whether the core has Helium.
+        struct: Where members lie.
     """
-    found = {drive.fill: _list_parts(drive) for drive in stage.drives if drive.made}
+    found = {drive.fill: _list_parts(drive, struct) for drive in stage.drives if drive.made}
     packed = stage.packed
     if packed is None:
         return found
@@ -68,12 +71,17 @@ def image_parts(stage: PackedImage) -> Parts:
     return parts
 
 
-def _list_parts(drive: TileDrive) -> Parts:
+def _list_parts(drive: TileDrive, struct: Struct) -> Parts:
     """The function that lists rows."""
     callers = drive.edge.kind == "list"
     parts: Parts = Counter({f"list {'events' if callers else 'mask'}": 1})
     parts[f"list {'events' if callers else 'mask'} parts"] += drive.parts
-    parts["list words"] += not callers and drive.edge.words > 1
+    if not callers and drive.edge.words > 1:
+        parts += turns("list words", drive.edge.words) + Counter({"list words": 1})
+    assert drive.made is not None, "where there is no list, nothing makes one"
+    parts[f"list index {drive.index.bits}"] += 1
+    members = [drive.made.name, *re.findall(r"s->(\w+)", drive.edge.at)]
+    parts += reach_parts(members, struct, "list ")
     if drive.kept is not None:
         parts["list kept"] += 1 if callers else 2
         parts["list ranks"] += drive.kept.ranks is not None
@@ -81,7 +89,7 @@ def _list_parts(drive: TileDrive) -> Parts:
     return parts
 
 
-def _options(packed: PackedLif) -> dict[str, int]:
+def options_of(packed: PackedLif) -> dict[str, int]:
     """What a packed update may have or not, and how often."""
     biases = packed.biases
     return {
@@ -106,7 +114,7 @@ def _options(packed: PackedLif) -> dict[str, int]:
 def _spike_parts(packed: PackedLif) -> Parts:
     """The function of words in which neurons spike."""
     left_out = ("factor", "leak", "gain", "biases", "bias factors", "bias codes")
-    options = _options(packed).items()
+    options = options_of(packed).items()
     return Counter({f"spiking {option}": n for option, n in options if option not in left_out})
 
 
@@ -129,7 +137,7 @@ def vector_parts(stage: Tile) -> Parts:
     groups = 2 * copies + (rest >= 8)
     for of, count in (("group", groups), ("part", int(rest % 8 > 0))):
         parts[f"helium {of}"] += count
-        for option, chosen in _options(packed).items():
+        for option, chosen in options_of(packed).items():
             parts[f"helium {option}"] += count * chosen
     parts["helium fired"] += copies + (rest > 0)
     parts["helium odd"] += size % 2
@@ -184,7 +192,7 @@ _ONCE = ("draws", "pressure", "high pressure")
 
 def _word_parts(packed: PackedLif) -> Parts:
     """What a word of two neurons takes."""
-    options = _options(packed).items()
+    options = options_of(packed).items()
     return Counter(
         {"word": 1, **{f"word {o}": n for o, n in options if o not in ("fresh", "subtracts")}}
     )

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from qspinn.artifact import input_for, open_folder
+from qspinn.artifact import Opened, input_for, open_folder
+from qspinn.bench import Sizing
 from qspinn.cli.options import SEED, budget_option
 from qspinn.cli.validate import chosen_executors, run_executor
 from qspinn.errors import GATE_FAILED, ToolchainError
+from qspinn.gate import (
+    Check,
+    as_junit,
+    budget_checks,
+    code_check,
+    equality_check,
+    not_run,
+    with_code,
+)
 from qspinn.gate import as_json as checks_json
-from qspinn.gate import as_junit, budget_checks, equality_check, not_run
 from qspinn.output import write_file
 from qspinn.report import tables
+
+
+def memory_checks(opened: Opened, limits: Mapping[str, int]) -> list[Check]:
+    """The budgets, with the code as a compiler makes it where one for the core is installed."""
+    footprint, backend = opened.footprint(limits), opened.backend
+    size = None
+    if isinstance(backend, Sizing):
+        size = backend.code_size(opened.folder, opened.graph, opened.device)
+    if size is None:
+        return budget_checks(footprint, limits)
+    return [code_check(footprint, size), *budget_checks(with_code(footprint, size), limits)]
 
 
 @click.command(name="check")
@@ -41,12 +62,13 @@ def check_command(
 ) -> int:
     """Check the artifact in FOLDER: memory by region, and bit equality.
 
-    Exit code 1 if a check fails, 3 if one could not run. The table says what fills a region, and
-    what differed first.
+    Where a compiler for the device's core is installed, its code is measured and counts in the
+    place of the estimate. Exit code 1 if a check fails, 3 if one could not run. The table says what
+    fills a region, and what differed first.
     """
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
-    checks = budget_checks(opened.footprint(limits), limits)
+    checks = memory_checks(opened, limits)
     values = input_for(opened, data, samples, seed)
     missing: ToolchainError | None = None
     for executor in chosen_executors(opened, executors):

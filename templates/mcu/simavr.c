@@ -1,5 +1,6 @@
 /* Runs an AVR image with libsimavr: what the image reads from one I/O register comes from stdin,
-   what it writes there goes to STATES, and cycles are noted when it writes to another.
+   what it writes there goes to STATES, and cycles and instructions are noted when it writes to
+   another.
 
    simavr LIBRARY MCU IMAGE BYTES MARKS NOTES STATES RESULT
 
@@ -21,6 +22,7 @@ typedef uint64_t (*timer_t_)(avr_t *, uint64_t, void *);
 static uint64_t (*left)(avr_t *, timer_t_, void *);
 static FILE *states, *result;
 static int starved, finished, status;
+static unsigned long long executed;
 
 static uint64_t never(avr_t *avr, uint64_t when, void *param)
 {
@@ -54,7 +56,7 @@ static void mark(avr_t *avr, uint16_t at, uint8_t code, void *param)
         finished = 1;
         status = code & 0x7F;
     } else {
-        fprintf(result, "%d %llu\n", code, (unsigned long long)cycles(avr));
+        fprintf(result, "%d %llu %llu\n", code, (unsigned long long)cycles(avr), executed);
     }
 }
 
@@ -118,6 +120,7 @@ int main(int count, char **words)
     }
     while (!finished && !starved && state != DONE && state != CRASHED) {
         state = avr_run(avr);
+        executed++;
     }
     if (fclose(states) != 0 || fclose(result) != 0) {
         return 96;
