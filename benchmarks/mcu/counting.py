@@ -106,7 +106,7 @@ class Counted:
             found = known.get((address, size))
             if found is None:
                 name = self.names[bisect.bisect_right(self.starts, address) - 1]
-                length = self.emulator._instructions(uc.mem_read(address, size))
+                length = self.emulator.instructions_in(uc.mem_read(address, size))
                 found = known[address, size] = (name, length)
             self.total[found[0]] += found[1]
 
