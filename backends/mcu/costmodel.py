@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qspinn.cost import Activity, Cost, CostLine
 from qspinn.memory import Device
 
-from . import costtiles  # noqa: F401  # registers what tiles run
+from . import costtiles, costwindows  # noqa: F401  # register what tiles and windows run
 from .costparts import inference
 from .fitted import read
 from .network import Network
