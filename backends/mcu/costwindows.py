@@ -61,12 +61,12 @@ def _marking(stage: Windows, rate: float) -> Counts:
     events = edge.size * rate
     found = quotient_parts(stage.channel)
     if bits.columns != bits.image.x.size:
-        found += quotient_parts(bits.image.row) + Counts.of([("map row", 1)])
+        found += quotient_parts(bits.image.row) + Counts.of([("bitmap row", 1)])
     found = found.times(events) + Counts.of(
-        [("map", 1), ("map word", bits.words), ("map event", events)]
+        [("bitmap", 1), ("bitmap word", bits.words), ("bitmap event", events)]
     )
     kinds = events_parts(edge, rate, valued=False).items()
-    return found + Counts.of((f"map {part}", count) for part, count in kinds)
+    return found + Counts.of((f"bitmap {part}", count) for part, count in kinds)
 
 
 def _listing(stage: Windows, rate: float, listed: float) -> Counts:

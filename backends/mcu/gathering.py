@@ -194,10 +194,10 @@ def _refusal(view: View, node: Conv1d | Conv2d) -> str:
     if not isinstance(layer, Neuron) or len(view.lazy_inputs(layer)) != 1:
         return "feeds more than one layer alone, so its sums must be kept"
     source = view.source(node.inputs[0])
+    if view.origin(node.inputs[0])[0] != source.name:
+        return "reads a pool, whose values are no spikes"
     if view.signals[source.name].kind != "spike":
         return "reads values, and a bit map holds spikes"
-    if view.origin(node.inputs[0])[0] != source.name or view.signals[source.name].size == 0:
-        return "reads a pool, whose values are no spikes"
     if node.groups > 1:
         return f"has {node.groups} groups of channels"
     values = node.weight.values

@@ -14,9 +14,9 @@ from .windowstage import Windows
 def window_functions(stage: Windows) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name."""
     bits, edge = stage.bits, stage.edge
-    marking: Parts = Counter({f"map {edge.kind}": 1, "delay slot": int(" " in edge.at)})
-    marking["map rows"] += bits.columns != bits.image.x.size
-    marking["map channels"] += bits.image.channels > 1
+    marking: Parts = Counter({f"bitmap {edge.kind}": 1, "delay slot": int(" " in edge.at)})
+    marking["bitmap rows"] += bits.columns != bits.image.x.size
+    marking["bitmap channels"] += bits.image.channels > 1
     listing: Parts = Counter({"window": 1})
     listing["window runs"] += bits.runs > 1
     listing["window lone"] += bits.lone
