@@ -189,9 +189,10 @@ def report(case: Case, arguments: argparse.Namespace) -> None:
             parts = ", ".join(
                 f"{n} {c / len(data) / 1e3:.0f}" for n, c in counts.items() if c > total / 50
             )
+            names = " ".join(sorted(asked(plan.options))) or "none"
             print(f"{place:4} {compiler:8} | {total / 1e3:9.0f} {total / done:13.2f} | "
-                  f"{other / 1e3:8.0f} | {other / total:5.1f} | {parts}; "
-                  f"gather: {', '.join(sorted(asked(plan.options))) or 'none'}", flush=True)  # fmt: skip
+                  f"{other / 1e3:8.0f} | {other / total:5.1f} | {parts}; gather: {names}",
+                  flush=True)  # fmt: skip
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def command(core: Core, compiler: str) -> list[str]:
     """The compiler with its options for a core."""
     if compiler == "clang":
         return toolchain.zig(core)
-    gcc = ("arm-none-eabi-gcc", *core.gcc) if core.gcc else RISCV
+    gcc = ("arm-none-eabi-gcc", *core.gcc) if core.arm else RISCV
     return [*gcc, "-O2", "-std=c99", "-ffreestanding"]
 
 
