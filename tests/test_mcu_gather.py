@@ -334,7 +334,7 @@ def test_the_choice_is_right_where_it_matters(core: str) -> None:
 @pytest.mark.parametrize("rate", [0.0005, 0.08])
 def test_compile_writes_what_it_chose(rate: float, tmp_path: Path, qspinn: Run) -> None:
     rng = np.random.default_rng(1)
-    x = (rng.random((12, 5, 2, 34, 34)) < rate).astype(np.uint8)
+    x = (rng.random((12, 20, 2, 34, 34)) < rate).astype(np.uint8)
     np.savez(tmp_path / "d.npz", x=x, y=np.arange(12) % 8)
     words = ("compile", NMNIST, "--target", "mcu", "--device", "stm32f103xb", "--json")
     code, _, err = qspinn(*words, "--data", tmp_path / "d.npz", "-o", tmp_path / "out")
