@@ -22,6 +22,7 @@ from qspinn.backends.mcu.windowstage import Windows
 from cli_runs import Run
 from mcu_builds import chain, convolutional, dense, emitted, events, lif, mlp, param, write
 from mcu_nets import camera, few_bits, narrowed, weights
+from networks import random_network
 from qspinn import interp
 from qspinn.cost import Activity
 from qspinn.errors import PlanError
@@ -166,6 +167,13 @@ def test_any_geometry_in_qemu(executor: str) -> None:
     for seed in (1, 3):
         graph = random_gathers(seed)
         agrees(graph, events(graph, batch=1, steps=3), executor)
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("seed", [5, 10, 17, 24, 57])
+def test_networks_with_neurons_of_any_kind(seed: int) -> None:
+    graph, data = random_network(seed)
+    agrees(graph, data[:1], "sanitize")
 
 
 @pytest.mark.needs("gcc")
