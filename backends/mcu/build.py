@@ -10,6 +10,8 @@ from qspinn.fixed import Interval
 from qspinn.ir import (
     CONNECTIONS,
     VOTE,
+    Conv1d,
+    Conv2d,
     Delay,
     Graph,
     MaxPool2d,
@@ -26,7 +28,7 @@ from .connections import Connection, adds, connection, pool
 from .currents import biases, current_code
 from .delays import delay_line, push
 from .eight import for_eight
-from .gathering import WindowSum, gathered, longest, marked
+from .gathering import WindowSum, gathered, longest, marked, origin_of
 from .intake import NATURAL, held, port_of, settled
 from .kernels import Kernel, RowKernel
 from .layout import CType, Member, Struct, holding
@@ -42,7 +44,7 @@ from .sums import Scratch, lies_flat, sums
 from .tiles import TileSum, rest, tiled
 from .tilestage import Tile, adders, lists, tile_drives
 from .view import View, sum_type
-from .windowstage import Windows, map_of, windows
+from .windowstage import Windows, shared_map, windows
 
 _KEPT = "what it sent in this step"
 
@@ -85,7 +87,7 @@ class _Builder:
         listed = {**self.tiled, **self.gathered}
         for found in listed.values():
             lists(found, self.lists, self.parts)
-        self.map = map_of(self.gathered.values(), self.parts)
+        self.map = shared_map(self.gathered.values(), self.parts)
         self.sums = sums(self.view, self.parts.places, listed)
 
     def network(self) -> Network:
@@ -247,7 +249,8 @@ class _Builder:
         made = self.update(node, current, packed, flat)
         assert isinstance(made, Update), "has no sums in memory"
         assert self.map is not None, "some layer gathers"
-        edge = self.edges[self.view.source(conv.inputs[0]).name]
+        assert isinstance(conv, Conv1d | Conv2d), "others do not gather"
+        edge = self.edges[origin_of(self.view, conv)]
         return windows(node, found, edge, made, self.map, self.lists[0], self.parts, packed, flat)
 
     def params(self, node: Neuron) -> dict[str, Start]:

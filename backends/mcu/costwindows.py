@@ -47,7 +47,7 @@ def _(stage: Windows, busy: Busy) -> Runs:
 def elements(stage: Windows) -> float:
     """The elements of all windows, those of the padding left out."""
     image = stage.bits.image
-    return float(image.channels * _seen(image.y) * _seen(image.x))
+    return float(stage.bits.depth * _seen(image.y) * _seen(image.x))
 
 
 def _seen(window: Window) -> int:
@@ -60,8 +60,10 @@ def _marking(stage: Windows, rate: float) -> Counts:
     edge, bits = stage.edge, stage.bits
     events = edge.size * rate
     found = quotient_parts(stage.channel)
-    if bits.columns != bits.image.x.size:
-        found += quotient_parts(bits.image.row) + Counts.of([("bitmap row", 1)])
+    if bits.columns != bits.image.x.size or bits.pooled > 1:
+        found += quotient_parts(stage.row) + Counts.of([("bitmap row", 1)])
+    # Beside the row two quotients and what is left of both.
+    found += Counts.of([("bitmap pool", 8 if bits.pooled > 1 else 0)])
     found = found.times(events) + Counts.of(
         [("bitmap", 1), ("bitmap word", bits.words), ("bitmap event", events)]
     )
@@ -80,6 +82,7 @@ def _listing(stage: Windows, rate: float, listed: float) -> Counts:
             ("window", places), ("window run", runs), ("window chunk", runs * bits.chunks),
             ("window more", runs if bits.chunks > 1 else 0), ("window busy", runs * seen.busy),
             ("window turn", runs * seen.turns), ("window skip", runs * seen.skips),
-            ("window bit", listed), ("window line", places * bits.image.y.kernel * bits.lone),
+            ("window bit", listed), ("window pool", listed if bits.pooled > 1 else 0),
+            ("window line", places * bits.image.y.kernel * bits.lone),
         ]
     )  # fmt: skip

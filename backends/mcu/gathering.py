@@ -17,7 +17,7 @@ import numpy as np
 
 from qspinn.errors import PlanError
 from qspinn.fixed import Interval
-from qspinn.ir import Array, Conv1d, Conv2d, Graph, Neuron
+from qspinn.ir import Array, Conv1d, Conv2d, Graph, Neuron, SumPool2d
 from qspinn.plan import KERNEL
 from qspinn.printer import fits_int32
 
@@ -42,11 +42,27 @@ LONGEST = 1024
 class BitMap:
     """The image as bits: rows of elements, of each all channels side by side, with its padding.
 
+    Where a pool stands between, an element has a bit for everything that is summed to it.
+
     Attributes:
         image: The windows that slide over it.
+        pool: Rows and columns of the source that are summed to one element before.
+        source: Rows and columns of the source.
     """
 
     image: Image
+    pool: tuple[int, int] = (1, 1)
+    source: tuple[int, int] = (0, 0)
+
+    @property
+    def pooled(self) -> int:
+        """Bits that share a row of weights: those that are summed; a power of two."""
+        return self.pool[0] * self.pool[1]
+
+    @property
+    def depth(self) -> int:
+        """Bits of an element."""
+        return self.image.channels * self.pooled
 
     @property
     def rows(self) -> int:
@@ -61,7 +77,7 @@ class BitMap:
     @property
     def line(self) -> int:
         """Bits of a row."""
-        return self.columns * self.image.channels
+        return self.columns * self.depth
 
     @property
     def words(self) -> int:
@@ -76,7 +92,7 @@ class BitMap:
     @property
     def run(self) -> int:
         """Bits of a window that lie side by side."""
-        return self.image.channels * (1 if self.lone else self.image.x.kernel)
+        return self.depth * (1 if self.lone else self.image.x.kernel)
 
     @property
     def runs(self) -> int:
@@ -87,6 +103,16 @@ class BitMap:
     def taps(self) -> int:
         """Bits of a window."""
         return self.runs * self.run
+
+    @property
+    def rows_of_weights(self) -> int:
+        """Rows of weights that they stand for."""
+        return self.taps // self.pooled
+
+    @property
+    def plane(self) -> int:
+        """Elements of a channel of the source."""
+        return self.source[0] * self.source[1]
 
     @property
     def chunks(self) -> int:
@@ -145,7 +171,7 @@ def gathered(view: View, names: Set[str]) -> dict[str, WindowSum]:
 
 def longest(sums: Mapping[str, WindowSum]) -> int:
     """The most rows of a window."""
-    return max((found.map.taps for found in sums.values()), default=1)
+    return max((found.map.rows_of_weights for found in sums.values()), default=1)
 
 
 def gatherable(graph: Graph) -> tuple[str, ...]:
@@ -194,9 +220,11 @@ def _refusal(view: View, node: Conv1d | Conv2d) -> str:
     if not isinstance(layer, Neuron) or len(view.lazy_inputs(layer)) != 1:
         return "feeds more than one layer alone, so its sums must be kept"
     source = view.source(node.inputs[0])
-    if view.origin(node.inputs[0])[0] != source.name:
-        return "reads a pool, whose values are no spikes"
-    if view.signals[source.name].kind != "spike":
+    pool = _pool(view, node)
+    if pool is None and view.origin(node.inputs[0])[0] != source.name:
+        return "reads a pool whose windows overlap, or hold no power of two of elements"
+    held = view.source(pool.inputs[0]) if pool is not None else source
+    if view.signals[held.name].kind != "spike":
         return "reads values, and a bit map holds spikes"
     if node.groups > 1:
         return f"has {node.groups} groups of channels"
@@ -207,10 +235,12 @@ def _refusal(view: View, node: Conv1d | Conv2d) -> str:
     current = view.current(layer)
     if not adds(node, x, y) or current.interval is None or not fits_int32(current.interval):
         return "adds nothing, or more than 32 bits hold"
-    if _reach(values) not in SUMS:
-        return f"sums up to {_reach(values)}, a lane holds {SUMS}"
-    taps = BitMap(conv_image(node, x, y, "")).taps
-    if taps * index_type(taps).bytes > LONGEST:
+    made = map_of(view, node, "")
+    reach = _reach(values, made.pooled)
+    if reach not in SUMS:
+        return f"sums up to {reach}, a lane holds {SUMS}"
+    taps = made.taps
+    if taps * index_type(made.rows_of_weights).bytes > LONGEST:
         return f"has windows of {taps} elements, whose list takes more than {LONGEST} B"
     return ""
 
@@ -219,12 +249,38 @@ def _sum(view: View, node: Conv1d | Conv2d, layer: Neuron) -> WindowSum:
     values = node.weight.values
     form = form_for(values)
     assert form is not None, "asked of convolutions that can gather"
-    image = conv_image(node, view.signals[node.inputs[0]], view.signals[node.name], "")
-    made = BitMap(image)
-    rows = TileRows(len(values), made.taps, form)
-    fed = TileInput(node, None, rows, index_type(made.taps), made.taps)
+    made = map_of(view, node, "")
+    rows = TileRows(len(values), made.rows_of_weights, form)
+    fed = TileInput(node, None, rows, index_type(made.rows_of_weights), made.taps)
     gain = view.gain(node, view.current(layer).frac)
-    return WindowSum((fed,), gain, _reach(values), made)
+    return WindowSum((fed,), gain, _reach(values, made.pooled), made)
+
+
+def map_of(view: View, node: Conv1d | Conv2d, prefix: str) -> BitMap:
+    """The map that a convolution reads, past a pool."""
+    image = conv_image(node, view.signals[node.inputs[0]], view.signals[node.name], prefix)
+    pool = _pool(view, node)
+    if pool is None:
+        return BitMap(image, source=(image.y.size, image.x.size))
+    _, height, width = view.signals[pool.inputs[0]].shape
+    return BitMap(image, pool.kernel, (height, width))
+
+
+def origin_of(view: View, node: Conv1d | Conv2d) -> str:
+    """Whose spikes it marks."""
+    pool = _pool(view, node)
+    return view.source(node.inputs[0] if pool is None else pool.inputs[0]).name
+
+
+def _pool(view: View, node: Conv1d | Conv2d) -> SumPool2d | None:
+    """The pool that a convolution reads, of which each element is in one window at most."""
+    found = view.source(node.inputs[0])
+    if not isinstance(found, SumPool2d) or not view.is_lazy(found) or isinstance(node, Conv1d):
+        return None
+    size = found.kernel[0] * found.kernel[1]
+    apart = found.kernel == found.stride and found.padding == (0, 0)
+    one = view.origin(found.name)[0] == view.source(found.inputs[0]).name
+    return found if apart and one and size & (size - 1) == 0 else None
 
 
 def window_rows(node: Conv1d | Conv2d) -> Array:
@@ -234,8 +290,8 @@ def window_rows(node: Conv1d | Conv2d) -> Array:
     return weight.reshape(outs, inner, -1).transpose(2, 1, 0).reshape(-1, outs)
 
 
-def _reach(values: Array) -> Interval:
-    """The interval of every partial sum."""
+def _reach(values: Array, most: int) -> Interval:
+    """The interval of every partial sum of inputs up to ``most``."""
     flat = values.reshape(len(values), -1)
     low, high = np.minimum(flat, 0).sum(1).min(), np.maximum(flat, 0).sum(1).max()
-    return Interval(int(low), int(high))
+    return Interval(int(low) * most, int(high) * most)

@@ -15,7 +15,8 @@ def window_functions(stage: Windows) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name."""
     bits, edge = stage.bits, stage.edge
     marking: Parts = Counter({f"bitmap {edge.kind}": 1, "delay slot": int(" " in edge.at)})
-    marking["bitmap rows"] += bits.columns != bits.image.x.size
+    marking["bitmap rows"] += bits.columns != bits.image.x.size or bits.pooled > 1
+    marking["bitmap pool"] += bits.pooled > 1
     marking["bitmap channels"] += bits.image.channels > 1
     listing: Parts = Counter({"window": 1})
     listing["window runs"] += bits.runs > 1

@@ -84,11 +84,24 @@ class Windows(Stage):
     @property
     def channel(self) -> str:
         """C for the channel of event ``i``."""
-        image = self.bits.image
-        return quotient("i", image.plane, image.plane * image.channels, image.prefix)
+        plane, image = self.bits.plane, self.bits.image
+        return quotient("i", plane, plane * image.channels, image.prefix)
+
+    @property
+    def row(self) -> str:
+        """C for the row of ``place``, an index within a channel of the source."""
+        _, width = self.bits.source
+        return quotient("place", width, self.bits.plane, self.bits.image.prefix)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether some element of the source is in no window of the pool."""
+        image = (self.bits.image.y.size, self.bits.image.x.size)
+        sides = zip(image, self.bits.pool, self.bits.source, strict=True)
+        return any(size * pool < whole for size, pool, whole in sides)
 
 
-def map_of(sums: Iterable[WindowSum], parts: Parts) -> Member | None:
+def shared_map(sums: Iterable[WindowSum], parts: Parts) -> Member | None:
     """The bit map that layers share."""
     count = max((found.map.words for found in sums), default=0)
     if not count:
@@ -127,10 +140,11 @@ def windows(
     at = quotient("i", channels, update.size, parts.prefix) if flat else ""
     made = replace(update, image=Bands(channels, height, width, height), place=at)
     title = f"{quoted(conv.name)}: {type(conv).__name__}, gathered; {update.title}"
+    image = replace(sums.map.image, prefix=parts.prefix)
     several = packed is not None
     return Windows(
         name=made.name, title=title, edge=edge, map=map_, table=table, rows=fed.rows, list=list_,
-        bits=BitMap(replace(sums.map.image, prefix=parts.prefix)), update=made, packed=packed,
+        bits=replace(sums.map, image=image), update=made, packed=packed,
         marking=parts.function("map", conv.name), listing=parts.function("window", conv.name),
         reads_input=edge.callers or update.reads_input, flat=flat,
         exact=parts.function("exact", node.name) if several else "",
