@@ -1,11 +1,12 @@
 """Fit what convolutions that gather add to the cost and code models of the mcu target.
 
-    python benchmarks/mcu_gather_fit.py [--networks N] [--write]
+    python benchmarks/mcu_gather_fit.py [--networks N] [--new] [--write]
 
 Runs and compiles the emitted C of random networks that gather, as `mcu_cost` and `mcu_code_size` do
 those that scatter; takes off what the parts come to that those two have fitted, and fits the rest
 to the parts that nothing else has. ``--write`` enters them into cost.csv and code.csv of
 backends/mcu.
+``--new`` leaves alone what they have already.
 The two other scripts write files without them: run this one after them. Takes some minutes.
 """
 
@@ -31,7 +32,6 @@ from mcu_cost import COMPILER, CORES  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
     codesize,
-    costmodel,
     costparts,
     fitted,
     toolchain,
@@ -46,7 +46,7 @@ from qspinn.backends.mcu.running import Counts  # noqa: E402
 from mcu_builds import chain, dense, lif, param  # noqa: E402
 from mcu_nets import narrowed, weights  # noqa: E402
 from qspinn.activity import observed  # noqa: E402
-from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Neuron, Node  # noqa: E402
+from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Neuron, Node, SumPool2d  # noqa: E402
 from qspinn.plan import KERNEL, Plan  # noqa: E402
 
 OWN = ("window", "bitmap")
@@ -71,6 +71,11 @@ def gathering(nth: int) -> Graph:
     rng = np.random.default_rng(nth)
     shape = (int(rng.choice((1, 2, 2, 3))), *rng.integers(9, 24, 2).tolist())
     nodes: list[Node] = [Input(name="x", shape=shape)]
+    if nth % 3 == 2:
+        nodes = [
+            Input(name="x", shape=(shape[0], 2 * shape[1], 2 * shape[2] + 1)),
+            SumPool2d(name="p", inputs=("x",), kernel=(2, 2), stride=(2, 2)),
+        ]
     for i in (1, 2):
         kind = str(rng.choice(("s8", "s8", "s8", *LEVELS)))
         kernel, stride = int(rng.choice((2, 3, 3, 4, 5))), int(rng.choice((1, 1, 2, 3)))
@@ -177,10 +182,13 @@ def _fold(seen: Seen) -> int:
 
 
 def entered(
-    name: str, seen: Sequence[Seen], table: Mapping[str, float], what: str
+    name: str, seen: Sequence[Seen], table: Mapping[str, float], what: str, new: bool
 ) -> dict[str, float]:
     """A column with the parts that are fitted, which is said."""
-    keys = sorted({k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN)})
+    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN)}
+    keys = sorted(key for key in own if not (new and key in table))
+    if not keys:
+        return dict(table)
     e = errors(seen, table, keys)
     sys.stdout.write(
         f"{name}: {what} of {len(e)} runs, {len(keys)} parts; left out: mean {e.mean():+.1%}, "
@@ -217,18 +225,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", type=int, default=28)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--new", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     made = (BACKEND.legalize(gathering(nth)) for nth in itertools.count())
     GRAPHS.extend(itertools.islice((g for g in made if gatherable(g)), options.networks))
+    new = options.new
     cost, code = fitted.read("cost"), fitted.read("code")
     for core in CORES:
         isa = f"{toolchain.CORES[core].isa} {COMPILER}"
-        cost[isa] = entered(isa, costs(core, options.workers), costmodel.COST[isa], "instructions")
+        seen = costs(core, options.workers)
+        cost[isa] = entered(isa, seen, cost[isa], "instructions", new)
     for core, compiler in itertools.product(mcu_code_size.CORES, ("clang", "gcc")):
         isa = toolchain.CORES[core].isa + (" gcc" if compiler == "gcc" else "")
         if isa in code:
-            code[isa] = entered(isa, sizes(core, compiler), code[isa], "bytes")
+            code[isa] = entered(isa, sizes(core, compiler), code[isa], "bytes", new)
     if options.write:
         folder = ROOT / "backends" / "mcu"
         (folder / "cost.csv").write_text(fitted.written(cost, 2))
