@@ -103,8 +103,13 @@ class Backend(Protocol):
     def footprint(self, graph: Graph, device: Device, plan: Plan | None = None) -> Footprint:
         """The memory of a legalized graph; of the plan only the options count."""
 
-    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
-        """What an inference of a legalized graph takes, by a model; None: there is none."""
+    def cost(
+        self, graph: Graph, device: Device, activity: Activity, plan: Plan | None = None
+    ) -> Cost | None:
+        """What an inference of a legalized graph takes, by a model; None: there is none.
+
+        Of the plan only the options count.
+        """
 
     def models(self, device: Device) -> bool:
         """Whether `cost` knows the device's core."""
@@ -117,6 +122,16 @@ class Backend(Protocol):
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build and run the emitted files in ``folder``, aligned to the reference's steps."""
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A target that has several kernels for some connections, all with the same results."""
+
+    def kernels(
+        self, graph: Graph, device: Device, activity: Activity, plan: Plan
+    ) -> Mapping[str, str]:
+        """Which suit a legalized graph that is so busy, as options that the plan does not have."""
 
 
 @runtime_checkable

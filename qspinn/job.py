@@ -12,7 +12,7 @@ import numpy as np
 
 from qspinn import __version__, datasets
 from qspinn.activity import observed
-from qspinn.backend import Backend, default_plan
+from qspinn.backend import Backend, Chooser, default_plan
 from qspinn.calibrate import Calibration, observe
 from qspinn.choice import Choices
 from qspinn.devices import as_facts
@@ -202,7 +202,8 @@ def plan_for(
 def typical(job: Job, lowered: Lowered, backend: Backend, device: Device) -> Lowered:
     """The network with its activity on calibration data among its plan's options.
 
-    Without data, or where the target counts no instructions, it is left as it is.
+    They say as well which kernels suit that, where the target has a choice. Without data, or where
+    the target counts no instructions, it is left as it is.
     """
     if job.dataset is None or not backend.models(device):
         return lowered
@@ -210,7 +211,10 @@ def typical(job: Job, lowered: Lowered, backend: Backend, device: Device) -> Low
     batches = chunks(lowered.final, job.dataset, job.encoder, index)
     seen = observed(lowered.final, np.concatenate([data for data, _ in batches]))
     options = {k: v for k, v in lowered.plan.options.items() if not k.startswith((RATE, HEARD))}
-    return replace(lowered, plan=replace(lowered.plan, options={**options, **seen.options()}))
+    options |= seen.options()
+    if isinstance(backend, Chooser):
+        options |= backend.kernels(lowered.final, device, seen, lowered.plan)
+    return replace(lowered, plan=replace(lowered.plan, options=options))
 
 
 def _require_input(backend: Backend, encoder: Encoder) -> None:

@@ -107,7 +107,8 @@ def build(lowered: Lowered, backend: Backend, device: Device) -> Compiled:
     with during("emit"):
         artifact = backend.emit(lowered.final, device, lowered.plan)
         footprint = backend.footprint(lowered.final, device, lowered.plan)
-        cost = backend.cost(lowered.final, device, Activity.of(lowered.plan.options))
+        activity = Activity.of(lowered.plan.options)
+        cost = backend.cost(lowered.final, device, activity, lowered.plan)
     graph, active = lowered.canonical, lowered.plan.active
     listening = float_bytes(graph, active) if active else None
     return Compiled(lowered, device, footprint, float_bytes(graph), listening, artifact, cost)

@@ -22,6 +22,8 @@ HEAD = "# qspinn plan 1"
 _MOST_INPUTS = 1 << 24
 RATE, HEARD, STEPS = "rate.", "heard.", "typical_steps"
 """How options begin that hold an activity, and the one for steps that no encoder gives."""
+KERNEL = "kernel."
+"""How options begin that say which kernel of the target does a connection, to the same bits."""
 OPTIONS = ("encode", "steps", "gain", "seed", "raw", "input", STEPS)
 INPUTS = ("events", "mask", "values", "load")
 """How a step is given input: lists, bits, or values, in each step or once for all of them."""
@@ -53,8 +55,9 @@ class Plan:
         scales: Factors by neuron node; shape () or (channels,) or the layer's shape, flat.
         options: ``encode``, ``steps``, ``gain``, ``seed``, ``raw``: the encoder; ``input``: one of
             INPUTS, or what suits the network; ``assume.<node>``: the observed peak of
-            a summed input whose range could not be proved; the activity that costs are told for
-            (see `qspinn.cost`); words only.
+            a summed input whose range could not be proved; ``kernel.<connection>``: by which of
+            the target's kernels; the activity that costs are told for (see `qspinn.cost`);
+            words only.
         active: By input node the flat indices of the inputs kept, ascending; events at others are
             ignored. An input that is not named keeps all.
     """
@@ -161,8 +164,10 @@ def parse(text: str) -> Plan:
 
 
 def _option(key: str) -> str:
-    if key not in OPTIONS and not key.startswith(("assume.", RATE, HEARD)):
-        raise PlanError(f"an option is {', '.join(OPTIONS)}, or assume., rate. or heard.<node>")
+    if key not in OPTIONS and not key.startswith(("assume.", RATE, HEARD, KERNEL)):
+        raise PlanError(
+            f"an option is {', '.join(OPTIONS)}, or assume., rate., heard. or kernel.<node>"
+        )
     return key
 
 

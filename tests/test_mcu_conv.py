@@ -270,6 +270,22 @@ def test_leaky_images_on_cores(name: str, core: str) -> None:
     agrees(graph, events(graph, batch=1, steps=4), core)
 
 
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("outs", [20, 24, 32])
+def test_rows_of_trits_that_end_within_a_byte(outs: int) -> None:
+    rng = np.random.default_rng(outs)
+    conv = Conv2d(
+        name="c", inputs=("x",), weight=weights(rng, (outs, 3, 3, 3), "t"), padding=(1, 1)
+    )
+    graph = chain(
+        "trits", Input(name="x", shape=(3, 6, 6)), conv, firing("l", "c", (outs, 6, 6), 2)
+    )
+    (kernel,) = (k for k in build(graph).kernels if isinstance(k, ScatterKernel))
+    assert kernel.rows.trits
+    assert kernel.whole == (outs == 20)
+    agrees(graph, events(graph), "sanitize")
+
+
 def portable(graph: Graph) -> tuple[tuple[str, bytes], ...]:
     """The emitted files with the portable paths alone."""
     macro = f"#define {build(graph).macro}_PORTABLE_ONLY\n".encode()

@@ -52,7 +52,9 @@ class Loihi:
         """Synaptic memory, state and cores; see `footprint.footprint`."""
         return footprint(graph, device)
 
-    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
+    def cost(
+        self, graph: Graph, device: Device, activity: Activity, plan: Plan | None = None
+    ) -> Cost | None:
         """None: what runs on Loihi are no instructions."""
         return None
 

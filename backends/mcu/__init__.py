@@ -20,11 +20,13 @@ from qspinn.plan import Plan
 from . import avr, bench, execute, linking, toolchain
 from .build import build
 from .builds import made_for_eight
+from .choosing import ways
 from .costmodel import cost, isa_of
 from .devices import DEVICES, GENERIC
 from .eight import is_eight
 from .emit import artifact
 from .footprint import footprint
+from .gathering import asked, gather_in
 from .intake import NATURAL, form_in, form_of
 from .legalize import legalize
 from .network import Network
@@ -63,12 +65,19 @@ class Mcu:
 
     def footprint(self, graph: Graph, device: Device, plan: Plan | None = None) -> Footprint:
         """Exact bytes of constants and state; stack and code as `footprint.footprint` says."""
-        form = form_of(plan.options, graph.input) if plan else NATURAL
-        return footprint(build(graph, form, is_eight(device)), device)
+        return footprint(_network(graph, device, plan), device)
 
-    def cost(self, graph: Graph, device: Device, activity: Activity) -> Cost | None:
+    def cost(
+        self, graph: Graph, device: Device, activity: Activity, plan: Plan | None = None
+    ) -> Cost | None:
         """Instructions by a model of the device's core; None: it was not measured."""
-        return cost(build(graph, eight=is_eight(device)), device, activity)
+        return cost(_network(graph, device, plan), device, activity)
+
+    def kernels(
+        self, graph: Graph, device: Device, activity: Activity, plan: Plan
+    ) -> dict[str, str]:
+        """What convolutions do that the plan says nothing of: see `choosing.ways`."""
+        return ways(graph, device, activity, plan.options)
 
     def models(self, device: Device) -> bool:
         """Whether its core was measured, or one that runs the same code."""
@@ -117,14 +126,18 @@ class Mcu:
         return linking.code_size(folder, _found(folder, graph), device)
 
 
-def _network(graph: Graph, device: Device, plan: Plan) -> Network:
+def _network(graph: Graph, device: Device, plan: Plan | None) -> Network:
     """What is emitted for a graph, and what its self-test and packages are of."""
-    return build(graph, form_of(plan.options, graph.input), is_eight(device))
+    if plan is None:
+        return build(graph, NATURAL, is_eight(device))
+    form = form_of(plan.options, graph.input)
+    return build(graph, form, is_eight(device), asked(plan.options))
 
 
 def _found(folder: Path, graph: Graph) -> Network:
     """What the files in a folder were emitted from."""
-    return build(graph, form_in(folder, graph), made_for_eight(folder, graph))
+    eight = made_for_eight(folder, graph)
+    return build(graph, form_in(folder, graph), eight, gather_in(folder, graph))
 
 
 BACKEND = Mcu()

@@ -10,6 +10,8 @@ from qspinn.fixed import Interval
 from qspinn.ir import (
     CONNECTIONS,
     VOTE,
+    Conv1d,
+    Conv2d,
     Delay,
     Graph,
     MaxPool2d,
@@ -24,14 +26,16 @@ from qspinn.signals import Signal
 
 from .connections import Connection, adds, connection, pool
 from .currents import biases, current_code
+from .delays import delay_line, push
 from .eight import for_eight
+from .gathering import WindowSum, gathered, longest, marked, origin_of
 from .intake import NATURAL, held, port_of, settled
 from .kernels import Kernel, RowKernel
-from .layout import CType, Member, Struct, holding, index_type
+from .layout import CType, Member, Struct, holding
 from .names import prefix_of, quoted
-from .network import Drive, Edge, Gather, Network, Read, Start, Turn, Update
+from .network import Drive, Edge, Gather, Network, Read, Start, Update
 from .neuron import update
-from .packedimage import PackedImage, by_place, image_lif
+from .packedimage import ImageSums, PackedImage, by_place, image_lif
 from .packedlif import PackedLif, is_narrow, packed_lif
 from .parts import WORD, Parts
 from .readouts import score, vote_of
@@ -40,31 +44,35 @@ from .sums import Scratch, lies_flat, sums
 from .tiles import TileSum, rest, tiled
 from .tilestage import Tile, adders, lists, tile_drives
 from .view import View, sum_type
+from .windowstage import Windows, shared_map, windows
 
 _KEPT = "what it sent in this step"
 
 
 @lru_cache(maxsize=8)
-def build(graph: Graph, form: str = NATURAL, eight: bool = False) -> Network:
+def build(
+    graph: Graph, form: str = NATURAL, eight: bool = False, gather: frozenset[str] = frozenset()
+) -> Network:
     """The network of a legalized graph, the same for every device but those with 8-bit cores.
 
     Args:
         graph: The graph.
         form: How input is passed; see `intake.form_of`.
         eight: Whether it is laid out for cores with 8-bit registers; see `eight.is_eight`.
+        gather: The convolutions that gather, where the core is no such; all others scatter.
 
     Raises:
-        PlanError: The input cannot be passed in that form.
+        PlanError: The input cannot be passed in that form, or a convolution cannot gather.
     """
-    made = _Builder(graph, settled(graph, form), eight).network()
+    made = _Builder(graph, settled(graph, form), eight, gather).network()
     return for_eight(made) if eight else made
 
 
 class _Builder:
     """A network under construction."""
 
-    def __init__(self, graph: Graph, form: str, eight: bool) -> None:
-        self.graph, self.eight = graph, eight
+    def __init__(self, graph: Graph, form: str, eight: bool, gather: frozenset[str]) -> None:
+        self.graph, self.eight, self.gather = graph, eight, gather
         self.view = View(graph, form, held(View(graph)) if form == "load" else frozenset())
         self.signals = self.view.signals
         self.programs = {name: simplified(p) for name, p in programs(graph).items()}
@@ -73,26 +81,30 @@ class _Builder:
         self.edges = self.parts.edges
         self.slots, self.states = dict[str, Member](), dict[str, Member]()
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.tiled = {} if eight else tiled(self.view)
+        self.gathered = {} if eight else gathered(self.view, gather)
+        self.tiled = {} if eight else tiled(self.view, longest(self.gathered))
         self.lists: dict[int, Member] = {}
-        for found in self.tiled.values():
+        listed = {**self.tiled, **self.gathered}
+        for found in listed.values():
             lists(found, self.lists, self.parts)
-        self.sums = sums(self.view, self.parts.places, self.tiled)
+        self.map = shared_map(self.gathered.values(), self.parts)
+        self.sums = sums(self.view, self.parts.places, listed)
 
     def network(self) -> Network:
         parts = self.parts
         port, self.edges[self.graph.input.name] = port_of(self.view)
         for delay in self.graph.of_type(Delay):
-            self.edges[delay.name] = self.delay_line(delay)
+            self.edges[delay.name] = delay_line(delay, self.signals[delay.name], parts, self.slots)
         parts.make(self.graph.nodes, self.node)
         read = self.read(self.graph.output)
-        self.push()
-        updates = [s.update if isinstance(s, Tile) else s for s in parts.stages]
+        push(self.view, parts, self.slots)
+        updates = [s.update if isinstance(s, Tile | Windows) else s for s in parts.stages]
         draws = any(isinstance(s, Update) and s.stochastic for s in updates)
         counts = draws or read.readout == "first_spike"
         if counts:
             parts.member("step", WORD, 0, "readout", "step", "steps since reset")
-        scratch = dict.fromkeys(place.member for place in self.sums.values())
+        used = [place.member for place in self.sums.values()]
+        scratch = dict.fromkeys((*used, self.map) if self.map else used)
         rows = {k.row for k in parts.kernels if isinstance(k, RowKernel) and k.by_row}
         return Network(
             prefix=self.prefix,
@@ -111,27 +123,13 @@ class _Builder:
             output=self.graph.output.name,
             counts_steps=counts,
             ignored=self.view.ignored(self.graph.input),
+            gathers=0 if self.eight else marked(self.graph, self.gather),
             owners=parts.owners,
             sources=self.view.sources(self.edges, read.edge),
-            adders=adders(tuple(parts.stages)),
+            adders=adders(
+                tuple(parts.stages), (s.adder for s in parts.stages if isinstance(s, Windows))
+            ),
         )
-
-    # --- members and edges ---
-
-    def delay_line(self, node: Delay) -> Edge:
-        steps = f"{node.steps} steps" if node.steps > 1 else "step"
-        edge, line = self.parts.store(
-            f"{node.name}_line", self.signals[node.name], "delay", node.path,
-            f"{quoted(node.name)}: the last {steps}", slots=node.steps,
-        )  # fmt: skip
-        at = edge.at
-        if node.steps > 1:
-            slot = self.slots[node.name] = self.parts.member(
-                f"{node.name}_slot", index_type(node.steps), 0, "delay", node.path,
-                f"{quoted(node.name)}: where the oldest is",
-            )  # fmt: skip
-            at = f"{at} + s->{slot.name} * {line.count // node.steps}u"
-        return replace(edge, at=at, fleeting=True)
 
     # --- what sends events where ---
 
@@ -208,6 +206,9 @@ class _Builder:
         if node.name in self.tiled:
             self.parts.stages.append(self.tile(node, current, self.tiled[node.name]))
             return
+        if node.name in self.gathered:
+            self.parts.stages.append(self.windows(node, current, self.gathered[node.name]))
+            return
         made = self.update(node, current)
         self.parts.stages.append(made)
         if bands is not None:
@@ -238,6 +239,20 @@ class _Builder:
             packed=packed, exact=exact, spike=spike, constants=constants,
         )  # fmt: skip
 
+    def windows(self, node: Neuron, current: Signal, found: WindowSum) -> Windows:
+        """The rows of windows in registers, and the update of a place."""
+        program, conv = self.programs[node.name], found.inputs[0].node
+        flat, packed = lies_flat(self.view, node, program), None
+        if flat:
+            added = tuple(biases(self.view, self.parts.tables, [conv], current.frac))
+            packed = image_lif(node, program, found, added, self.params(node))
+        made = self.update(node, current, packed, flat)
+        assert isinstance(made, Update), "has no sums in memory"
+        assert self.map is not None, "some layer gathers"
+        assert isinstance(conv, Conv1d | Conv2d), "others do not gather"
+        edge = self.edges[origin_of(self.view, conv)]
+        return windows(node, found, edge, made, self.map, self.lists[0], self.parts, packed, flat)
+
     def params(self, node: Neuron) -> dict[str, Start]:
         """Where each parameter that a layer uses is found."""
         used = {op.name for op in self.programs[node.name].ops if op.kind == "param"}
@@ -248,13 +263,15 @@ class _Builder:
         }
 
     def update(
-        self, node: Neuron, current: Signal, packed: PackedLif | None = None
+        self, node: Neuron, current: Signal, packed: PackedLif | None = None, flat: bool = False
     ) -> Update | PackedImage:
-        program = self.programs[node.name]
-        place, tiles = self.sums.get(node.name), self.tiled.get(node.name)
-        flat = place is not None and lies_flat(self.view, node, program, place)
-        if place is not None and flat and not self.eight:
-            packed = image_lif(self.view, node, program, place, self.params(node))
+        program, place = self.programs[node.name], self.sums.get(node.name)
+        tiles = self.tiled.get(node.name) or self.gathered.get(node.name)
+        if place is not None:
+            flat = place.image is not None and lies_flat(self.view, node, program)
+        if place is not None and flat and place.pairs and not self.eight:
+            added = ImageSums.of(self.view, node)
+            packed = image_lif(node, program, added, (), self.params(node))
         members = {name: self.state(node, name, packed, flat) for name in node.states}
         sent = self.sent(node, members)
         biased = [x.node for x in tiles.inputs] if tiles and place is None else []
@@ -347,25 +364,6 @@ class _Builder:
         self.parts.gather(f"sum_{node.name}", _into(node.name, []), edge, drives, starts)
 
     # --- the end of a step ---
-
-    def push(self) -> None:
-        """Store into every delay line, first into those that read another line, then move on."""
-        delays = list(self.graph.of_type(Delay))
-        while delays:
-            sources = {d.name: self.view.source(d.inputs[0]).name for d in delays}
-            read = {source for name, source in sources.items() if source != name}
-            node = next(d for d in delays if d.name not in read)
-            delays.remove(node)
-            title = f"{quoted(node.name)}: stores what it will give in {node.steps} steps."
-            source, line = self.edges[sources[node.name]], self.edges[node.name]
-            self.parts.keep(f"store_{node.name}", title, source, line)
-            if node.name in self.slots:
-                self.parts.stages.append(
-                    Turn(
-                        name=self.parts.function("turn", node.name), steps=node.steps,
-                        member=self.slots[node.name], title=f"{quoted(node.name)}: moves on.",
-                    )
-                )  # fmt: skip
 
     def read(self, node: Output) -> Read:
         source = self.view.source(node.inputs[0])

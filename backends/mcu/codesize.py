@@ -38,6 +38,8 @@ from .tileparts import (
 from .tilestage import Tile
 from .toolchain import CORES
 from .updateparts import live_values, spikes, update_parts
+from .windowparts import window_functions, window_parts, window_stack
+from .windowstage import Windows
 
 CODE, STACK = read("code"), read("stack")
 """Bytes of code and of stack by part, for each instruction set, as clang or ``gcc`` makes it."""
@@ -76,7 +78,9 @@ def stack_bytes(network: Network, device: Device) -> int:
     linear = table["base"] + table["value"] * pressure(network)
     tiles = (stage for stage in network.stages if isinstance(stage, Tile))
     deepest = (tile_stack(stage, isa, live_values(stage.update)) for stage in tiles)
-    return 8 * math.ceil(max((linear, *deepest)) / 8)
+    places = (stage for stage in network.stages if isinstance(stage, Windows))
+    beside = (window_stack(stage, isa, live_values(stage.update)) for stage in places)
+    return 8 * math.ceil(max((linear, *deepest, *beside)) / 8)
 
 
 def pressure(network: Network) -> int:
@@ -87,7 +91,7 @@ def pressure(network: Network) -> int:
 def _pressure(stage: Stage) -> int:
     if isinstance(stage, Update):
         return live_values(stage)
-    if isinstance(stage, Tile | PackedImage):
+    if isinstance(stage, Tile | PackedImage | Windows):
         return live_values(stage.update)
     if isinstance(stage, Gather):
         return max((_depth(drive.kernel) for drive in stage.drives), default=4)
@@ -110,6 +114,8 @@ def functions(network: Network, isa: str = "") -> dict[str, Parts]:
             found |= tile_functions(stage, vectors, network.struct)
         elif isinstance(stage, PackedImage):
             found |= image_functions(stage)
+        elif isinstance(stage, Windows):
+            found |= window_functions(stage)
     of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))
     found |= {f"{prefix}_{adder.name}": adder_parts(adder) for adder in of_forms}
     found |= {f"{prefix}_{name}": parts for name, parts in _api(network).items()}
@@ -234,6 +240,11 @@ def _(stage: PackedImage) -> Parts:
 
 
 @parts_of.register
+def _(stage: Windows) -> Parts:
+    return window_parts(stage)
+
+
+@parts_of.register
 def _(stage: Copy) -> Parts:
     parts = _slot(stage.source)
     parts += turns("copy", stage.count)
@@ -275,6 +286,9 @@ def members_of(stage: Stage) -> set[str]:
         found += [drive.edge.at for drive in stage.drives]
     elif isinstance(stage, PackedImage):
         found += [stage.sums, *(f"s->{name}" for name in members_of(stage.update))]
+    elif isinstance(stage, Windows):
+        found += [f"s->{name}" for name in members_of(stage.update)]
+        found += [f"s->{stage.list.name}"]
     elif isinstance(stage, Gather):
         found += [stage.at, *(drive.edge.at for drive in stage.drives)]
     elif isinstance(stage, Copy):

@@ -179,7 +179,7 @@ def connection(
             name=name, to=to, valued=valued, gain=gain, title=title, table=held.table,
             rows=held.rows, uniform=uniform, kept=held.kept, sparse=held.code, starts=held.starts,
         )  # fmt: skip
-    image = _conv_image(node, x, y, tables.prefix)
+    image = conv_image(node, x, y, tables.prefix)
     values = in_order(weight.values, node.groups)
     if last and runs(node) and (pairs or stored_as(values, droppable=False)[1] is None):
         values = in_order(weight.values[..., tap_order(image.x)], node.groups)
@@ -273,7 +273,7 @@ def adds(node: Connection, x: Signal, y: Signal) -> bool:
         return False
     if not isinstance(node, Conv1d | Conv2d):
         return True
-    image = _conv_image(node, x, y, "")
+    image = conv_image(node, x, y, "")
     return image.y.sees and image.x.sees
 
 
@@ -325,7 +325,8 @@ def pool(node: Pool, x: Signal, y: Signal, *, name: str, prefix: str, then: Kern
     )  # fmt: skip
 
 
-def _conv_image(node: Conv1d | Conv2d, x: Signal, y: Signal, prefix: str) -> Image:
+def conv_image(node: Conv1d | Conv2d, x: Signal, y: Signal, prefix: str) -> Image:
+    """How the windows of a convolution slide over its input."""
     kernel = node.weight.values.shape[2:]
     if isinstance(node, Conv1d):
         across = Window(x.shape[1], y.shape[1], kernel[0], node.stride, node.padding, node.dilation)

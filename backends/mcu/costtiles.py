@@ -45,11 +45,11 @@ def _(stage: Tile, busy: Busy) -> Runs:
             add(drive.fill, listed.times(1.0 + again * stage.tiles))
             add(drive.fill, Counts.of([("list part", again * stage.tiles * (chunks - 1))]))
     if (packed := stage.packed) is not None:
-        fired, lone = _fired(stage.update, busy), stage.update.size % 2
-        exactly = lone + (0.0 if packed.spikes else 2 * fired)
-        add(stage.exact, _exactly(stage.update, exactly))
+        fired, lone = fired_words(stage.update, busy), stage.update.size % 2
+        alone = lone + (0.0 if packed.spikes else 2 * fired)
+        add(stage.exact, exactly(stage.update, alone))
         if packed.spikes:
-            add(stage.spike, _spikes(packed, fired))
+            add(stage.spike, spikes(packed, fired))
     return found
 
 
@@ -88,15 +88,15 @@ def _helium(stage: Tile, busy: Busy) -> Runs:
 @stage_runs.register
 def _(stage: PackedImage, busy: Busy) -> Runs:
     update, packed = stage.update, stage.packed
-    fired = _fired(update, busy)
-    words = Counts.of(
+    fired = fired_words(update, busy)
+    pairs = Counts.of(
         [("pairs", busy.calls(stage)), ("pair", update.size // 2), ("mask word", update.words)]
     )
-    found = {stage.name: words + _words(packed, update.size // 2, fired)}
-    exactly = _exactly(update, 0.0 if packed.spikes else 2 * fired)
-    found[stage.exact] = exactly + Counts.of([("exact by place", 0 if packed.spikes else fired)])
+    found = {stage.name: pairs + words(packed, update.size // 2, fired)}
+    alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
+    found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
     if packed.spikes:
-        found[stage.spike] = _spikes(packed, fired) + Counts.of([("spike by place", fired)])
+        found[stage.spike] = spikes(packed, fired) + Counts.of([("spike by place", fired)])
     return found
 
 
@@ -122,7 +122,7 @@ def _blocks(rows: float, most: int) -> float:
     return min(rows, rows / most + (most - 1) / (2 * most))
 
 
-def _spikes(packed: PackedLif, fired: float) -> Counts:
+def spikes(packed: PackedLif, fired: float) -> Counts:
     """What words take in which neurons do no more than spike, beside the call."""
     return Counts.of(
         [
@@ -133,7 +133,7 @@ def _spikes(packed: PackedLif, fired: float) -> Counts:
     )  # fmt: skip
 
 
-def _exactly(update: Update, neurons: float) -> Counts:
+def exactly(update: Update, neurons: float) -> Counts:
     """What the exact update of so many neurons takes."""
     return one_way(update, neurons) + Counts.of([("exact", neurons)])
 
@@ -178,7 +178,7 @@ def _stage(stage: Tile, busy: Busy) -> Counts:
         ]
     )  # fmt: skip
     if stage.packed is not None:
-        return found + _pairs(stage, stage.packed, _fired(update, busy))
+        return found + _pairs(stage, stage.packed, fired_words(update, busy))
     found += one_way(update, update.size) + Counts.of([("tile neuron", update.size)])
     if update.mask:
         spikes = update.size * busy.sent(update.mask)
@@ -186,7 +186,7 @@ def _stage(stage: Tile, busy: Busy) -> Counts:
     return found
 
 
-def _fired(update: Update, busy: Busy) -> float:
+def fired_words(update: Update, busy: Busy) -> float:
     """Words of two neurons of which one fires."""
     rate = busy.sent(update.mask)
     return float(update.size // 2 * (1.0 - (1.0 - rate) ** 2))
@@ -194,7 +194,7 @@ def _fired(update: Update, busy: Busy) -> float:
 
 def _pairs(stage: Tile, packed: PackedLif, fired: float) -> Counts:
     """What updates two neurons at a time run."""
-    return _words(packed, stage.pairs, fired) + Counts.of(
+    return words(packed, stage.pairs, fired) + Counts.of(
         [
             ("pairs", 1), ("pair", stage.pairs), ("pair rest", stage.rest),
             ("mask word", stage.update.words), ("lone neuron", stage.update.size % 2),
@@ -202,7 +202,7 @@ def _pairs(stage: Tile, packed: PackedLif, fired: float) -> Counts:
     )  # fmt: skip
 
 
-def _words(packed: PackedLif, pairs: int, fired: float) -> Counts:
+def words(packed: PackedLif, pairs: int, fired: float) -> Counts:
     """What so many words take beside the loop, of which some are done by another function."""
     return Counts.of(
         [

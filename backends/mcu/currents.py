@@ -38,7 +38,9 @@ def current_code(
     terms: list[tuple[str, CType, int]] = []
     if place is not None:
         terms.append((place.read(prefix), place.member.type, 1))
-    terms += [(b.amount(INT, "i", prefix.upper()), INT, 1) for b in biases]
+    for bias in biases:
+        index = "i" if bias.each == 1 else "channel"
+        terms.append((bias.amount(INT, index, prefix.upper()), INT, 1))
     if tiles is not None:
         terms.append(("sum", INT, tiles.gain))
     reaches = [view.reach(x, current.frac) for x in view.lazy_inputs(node)]

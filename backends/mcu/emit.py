@@ -20,6 +20,7 @@ from .costmacros import assumed
 from .costmacros import macros as cost_macros
 from .costmodel import typical
 from .eight import check_reach
+from .gathering import GATHERS
 from .intake import MARKS
 from .layout import Member, Table
 from .network import Network, Port, Read, number
@@ -338,6 +339,9 @@ def _macros(
         found.append(Macro("NUM_VOTERS", f"{network.read.edge.size}u", "output neurons"))
     if port.form == "events":
         found.append(Macro("MAX_EVENTS", f"{port.size}u", "in a step"))
+    if network.gathers:
+        note = "bit n: convolution n gathers, others scatter"
+        found.append(Macro(GATHERS, f"0x{network.gathers:X}u", note))
     if port.form in MARKS:
         found.append(Macro(MARKS[port.form], "1u", _FORMS[port.form]))
     found.append(Macro("SOPS_WORST", f"{network.worst_sops}u", "weights added in a step, at most"))

@@ -239,6 +239,11 @@ class PoolKernel(Kernel):
         few = self.image.y.kernel * self.image.x.kernel <= MOST_TERMS
         return self.tiles and few and not isinstance(self.next, RaiseKernel)
 
+    def row_at(self, coordinate: str) -> str:
+        """C for the row of windows at a row of the image, or at one just behind it."""
+        y = self.image.y
+        return f"({quotient(coordinate, y.kernel, y.size + y.kernel, self.image.prefix)})"
+
     @property
     def checks(self) -> tuple[str, ...]:
         """C conditions on the window ``oy``, ``ox`` found for an event, where none overlap."""

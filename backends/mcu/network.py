@@ -338,6 +338,7 @@ class Network:
         owners: The node that a stage was made for, by the stage's name.
         sources: Whose events the arrays hold, by their C.
         adders: The functions that add rows of tiles.
+        gathers: Bit n: convolution n of the graph gathers.
     """
 
     prefix: str
@@ -360,6 +361,7 @@ class Network:
     adders: tuple[TileAdder, ...] = ()
     worst_sops: int = 0
     ignored: int = 0
+    gathers: int = 0
 
     @property
     def called(self) -> tuple[Stage, ...]:

@@ -12,7 +12,7 @@ from qspinn.program import Program
 
 from .layout import Table, holding
 from .network import Stage, Start, Update
-from .packedlif import PackedLif, packed_lif
+from .packedlif import Lanes, PackedLif, packed_lif
 from .parts import Parts
 from .sums import Scratch
 from .view import View
@@ -30,6 +30,13 @@ class ImageSums:
 
     reach: Interval
     gain: int = 1
+
+    @classmethod
+    def of(cls, view: View, node: Neuron) -> ImageSums:
+        """The sums of a layer's connections and their biases."""
+        frac = view.current(node).frac
+        reaches = [view.reach(x, frac) for x in view.lazy_inputs(node)]
+        return cls(Interval(sum(r.lo for r in reaches), sum(r.hi for r in reaches)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,23 +67,28 @@ class PackedImage(Stage):
 
 
 def image_lif(
-    view: View, node: Neuron, program: Program, place: Scratch, params: Mapping[str, Start]
-) -> PackedLif | None:
-    """The packed update of a layer whose states lie as its sums do; None where there is none.
+    node: Neuron, program: Program, sums: Lanes, biases: tuple[Start, ...],
+    params: Mapping[str, Start],
+) -> PackedLif | None:  # fmt: skip
+    """The packed update of a layer whose states lie place by place; None where there is none.
 
     Two membranes take a word, so those that take less than half of one are left as they are.
+
+    Args:
+        node: The layer.
+        program: Its typed list.
+        sums: What is known of its sums.
+        biases: What is added to them.
+        params: Where each parameter is found.
     """
-    if not place.pairs or set(node.states) != {"v"}:
+    if set(node.states) != {"v"} or node.shape[0] % 2:
         return None
     held = node.states["v"]
     assert held.fmt is not None, "an integer graph"
     span = held.fmt.range | Interval(int(held.init.values.min()), int(held.init.values.max()))
     if holding(span).bits != 16:
         return None
-    frac = view.current(node).frac
-    reaches = [view.reach(x, frac) for x in view.lazy_inputs(node)]
-    reach = Interval(sum(r.lo for r in reaches), sum(r.hi for r in reaches))
-    made = packed_lif(program, ImageSums(reach), (), params)
+    made = packed_lif(program, sums, biases, params)
     if made is None or made.biases or made.thresholds is not None:
         return None
     return made

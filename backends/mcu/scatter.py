@@ -158,7 +158,7 @@ class ScatterKernel(RowKernel):
     @property
     def whole(self) -> bool:
         """Whether a run of taps is a run of weights, without unused bits between."""
-        return self.rows.count * self.rows.bits % (8 * self.rows.group) == 0
+        return self.rows.count % self.rows.lanes == 0
 
     @property
     def adder(self) -> str:

@@ -178,13 +178,12 @@ def _taller(bands: Bands, height: int) -> Bands:
     return replace(bands, height=-(-bands.rows // count))
 
 
-def lies_flat(view: View, node: Neuron, program: Program, place: Scratch) -> bool:
-    """Whether the states of an image may lie as its sums do: nothing else numbers its neurons."""
+def lies_flat(view: View, node: Neuron, program: Program) -> bool:
+    """Whether the states of an image may lie place by place: nothing else numbers its neurons."""
     used = {op.name for op in program.ops if op.kind == "param"}
     kept = [param.values for name, param in node.values.items() if name in used]
     return (
-        place.image is not None
-        and program.sends == "spike"
+        program.sends == "spike"
         and not program.stochastic
         and len(view.lazy_inputs(node)) == len(node.inputs)
         and view.source(view.graph.output.inputs[0]).name != node.name

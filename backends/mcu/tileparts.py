@@ -39,13 +39,13 @@ def tile_functions(stage: Tile, vectors: bool, struct: Struct) -> dict[str, Part
     packed = stage.packed
     if packed is None:
         return found
-    found[stage.exact] = _exact_parts(stage.update)
+    found[stage.exact] = exact_parts(stage.update)
     if packed.spikes and not (vectors and stage.vectors):
-        found[stage.spike] = _spike_parts(packed)
+        found[stage.spike] = spike_parts(packed)
     return found
 
 
-def _exact_parts(update: Update) -> Parts:
+def exact_parts(update: Update) -> Parts:
     """The function that updates the neurons of a word alone."""
     exact = body_parts(update)
     exact["exact"] += 1
@@ -55,9 +55,9 @@ def _exact_parts(update: Update) -> Parts:
 
 def image_functions(stage: PackedImage) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name."""
-    found = {stage.exact: _exact_parts(stage.update) + Counter({"exact by place": 1})}
+    found = {stage.exact: exact_parts(stage.update) + Counter({"exact by place": 1})}
     if stage.packed.spikes:
-        found[stage.spike] = _spike_parts(stage.packed) + Counter({"spiking by place": 1})
+        found[stage.spike] = spike_parts(stage.packed) + Counter({"spiking by place": 1})
     return found
 
 
@@ -66,7 +66,7 @@ def image_parts(stage: PackedImage) -> Parts:
     bands = stage.bands
     parts: Parts = Counter({"image bands": int(bands is not None)})
     parts["image rest"] += bands is not None and bands.rows % bands.height != 0
-    for part, count in _word_parts(stage.packed).items():
+    for part, count in word_parts(stage.packed).items():
         parts[part] += 2 * count
     return parts
 
@@ -111,7 +111,7 @@ def options_of(packed: PackedLif) -> dict[str, int]:
     }
 
 
-def _spike_parts(packed: PackedLif) -> Parts:
+def spike_parts(packed: PackedLif) -> Parts:
     """The function of words in which neurons spike."""
     left_out = ("factor", "leak", "gain", "biases", "bias factors", "bias codes")
     options = options_of(packed).items()
@@ -182,7 +182,7 @@ def tile_parts(stage: Tile) -> Parts:
     parts["tile odd"] += stage.update.size % 2
     parts["tile mask loop"] += stage.update.words > 1
     copies = 4 * stage.turns + (stage.rest > 0)
-    for part, count in _word_parts(packed).items():
+    for part, count in word_parts(packed).items():
         parts[part] += count * copies
     return parts
 
@@ -190,7 +190,7 @@ def tile_parts(stage: Tile) -> Parts:
 _ONCE = ("draws", "pressure", "high pressure")
 
 
-def _word_parts(packed: PackedLif) -> Parts:
+def word_parts(packed: PackedLif) -> Parts:
     """What a word of two neurons takes."""
     options = options_of(packed).items()
     return Counter(
@@ -213,8 +213,13 @@ def tile_stack(stage: Tile, isa: str, live: int) -> int:
         isa: The instruction set.
         live: The most values that the update of a neuron keeps at once.
     """
-    base, each = _STACK.get(isa, _STACK_V7M)
     # The sums of more neurons, and the frames of functions in C.
     narrow = any(drive.rows.form != WHOLE for drive in stage.drives)
     sums = 4 * (stage.words - WHOLE.lanes // 2) + 32 * narrow
-    return base + each * live + _DRIVE * (len(stage.drives) - 1) + sums
+    return least_stack(isa, live) + _DRIVE * (len(stage.drives) - 1) + sums
+
+
+def least_stack(isa: str, live: int) -> int:
+    """The same of a stage with one list of bytes."""
+    base, each = _STACK.get(isa, _STACK_V7M)
+    return base + each * live

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qspinn.fixed import Interval
-from qspinn.ir import Array, Input, Linear, Neuron, Node
+from qspinn.ir import Array, Conv1d, Conv2d, Input, Linear, Neuron, Node
 from qspinn.printer import fits_int32
 
 from .connections import adds
@@ -92,7 +92,7 @@ class TileInput:
         listed: The capacity of a list that the step makes; 0 where the caller's is read.
     """
 
-    node: Linear
+    node: Linear | Conv1d | Conv2d
     kept: Array | None
     rows: TileRows
     index: CType
@@ -125,9 +125,14 @@ def rest(view: View, node: Neuron, sums: TileSum | None) -> list[Node]:
     return lazy if sums is None else [x for x in lazy if x.name not in sums.names]
 
 
-def tiled(view: View) -> Mapping[str, TileSum]:
-    """What is summed by tiles, by the name of the layer."""
-    wide = _index(view)
+def tiled(view: View, longest: int = 1) -> Mapping[str, TileSum]:
+    """What is summed by tiles, by the name of the layer.
+
+    Args:
+        view: The graph.
+        longest: Rows of other tables, whose lists are of the same type.
+    """
+    wide = index_of_lists(view, longest)
     found: dict[str, TileSum] = {}
     for node in view.graph.of_type(Neuron):
         current = view.current(node)
@@ -176,7 +181,7 @@ def _reach(nodes: list[Linear]) -> Interval:
     return Interval(int(np.min(low)), int(np.max(high)))
 
 
-def _index(view: View) -> CType:
+def index_of_lists(view: View, longest: int) -> CType:
     """The type of lists that a step makes: the caller's, or wider, so that functions are shared."""
     sizes = [
         view.signals[x.inputs[0]].size
@@ -184,7 +189,7 @@ def _index(view: View) -> CType:
         for x in view.lazy_inputs(node)
         if isinstance(x, Linear) and _fits(view, x)
     ]
-    return index_type(max(sizes, default=1))
+    return index_type(max((*sizes, longest)))
 
 
 def _input(view: View, node: Linear, wide: CType) -> TileInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,9 +133,9 @@ class Tile(Stage):
         return self.pairs_of_last - 4 * self.turns_of_last
 
 
-def adders(stages: tuple[Stage, ...]) -> tuple[TileAdder, ...]:
-    """The functions that stages call."""
-    found: dict[TileAdder, None] = {}
+def adders(stages: tuple[Stage, ...], others: Iterable[TileAdder] = ()) -> tuple[TileAdder, ...]:
+    """The functions that stages call, and others."""
+    found: dict[TileAdder, None] = dict.fromkeys(others)
     for stage in stages:
         for nth, drive in enumerate(stage.drives if isinstance(stage, Tile) else ()):
             found[drive.adder(nth > 0)] = None
@@ -178,7 +179,8 @@ def tile_drives(
 
 
 def _drive(x: TileInput, edge: Edge, member: Member | None, parts: Parts, reader: str) -> TileDrive:
-    node: Linear = x.node
+    node = x.node
+    assert isinstance(node, Linear), "others are not in tiles"
     values = node.weight.values.T
     kept = None if x.kept is None else kept_of(node, x.kept, parts.tables)
     note = f"{node.weight.fmt}, {x.rows.rows} rows of {x.rows.outs} in {x.rows.note}"

@@ -2,13 +2,14 @@
 
 Each network runs as qspinn emits it and as plain dense int8 code (`dense_int8`) on emulated cores,
 on the same recordings; both must give the reference's spikes, or the script ends with an error.
+Which convolutions gather is what a compilation for the core chooses by the activity that it sees.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,10 +18,13 @@ from counting import COMPILERS, NAMES, Counted, Program, core, linked, stages, s
 from dense_int8 import Dense, macs
 from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.build import build
+from qspinn.backends.mcu.gathering import asked
 from qspinn.backends.mcu.samples import Recording, trace
 
 from qspinn import interp
+from qspinn.activity import observed
 from qspinn.choice import Choice, Choices
+from qspinn.cost import Activity
 from qspinn.engine.layout import fan_out
 from qspinn.fixed import IntArray
 from qspinn.ir import CONNECTIONS, Graph
@@ -46,13 +50,15 @@ class Case:
 
 
 def cases(models: Path) -> tuple[Case, ...]:
-    """N-MNIST-8 with states of 16 and of 8 bits, and the N-MNIST network of sinabs."""
+    """N-MNIST-8 with more and with fewer bits, and the N-MNIST network of sinabs."""
     ours = ROOT / "examples" / "nmnist" / "nmnist.nir"
     sinabs = models / "nir" / "cnn_sinabs.nir"
     bytes_ = {f"lif{i}.v": Choice(bits=8) for i in (1, 2, 3)}
+    few = {f"{name}.weight": Choice(bits=2) for name in ("conv1", "conv2", "fc3")}
     return (
         Case("N-MNIST-8, weights 8 bits, states 16", ours, 20, 15, {}),
         Case("N-MNIST-8, weights and states 8 bits", ours, 20, 15, bytes_),
+        Case("N-MNIST-8, weights 2 bits, states 8", ours, 20, 15, {**bytes_, **few}),
         Case("cnn_sinabs, weights 8 bits, states 16", sinabs, 30, 10, {}),
     )
 
@@ -105,11 +111,19 @@ def watch(graph: Graph, data: IntArray) -> Iterator[tuple[str, IntArray]]:
             yield name, np.stack(values, 1)
 
 
-def ours(graph: Graph, data: IntArray, place: str, compiler: str) -> dict[str, int]:
+def chosen(graph: Graph, seen: Activity, place: str) -> Plan:
+    """What a compilation for a core says of the kernels."""
+    device = replace(BACKEND.devices[BACKEND.default_device], core=NAMES[place])
+    return Plan({}, options=BACKEND.kernels(graph, device, seen, NOTHING))
+
+
+def ours(
+    graph: Graph, data: IntArray, place: str, compiler: str, plan: Plan = NOTHING
+) -> dict[str, int]:
     """The instructions of each stage, the states checked against the reference."""
-    network = build(graph)
+    network = build(graph, gather=asked(plan.options))
     device = BACKEND.devices[BACKEND.default_device]
-    files = BACKEND.emit(graph, device, plan=NOTHING).files
+    files = BACKEND.emit(graph, device, plan=plan).files
     total, seen = stages(linked(files, core(place), compiler), network, data)
     read = states(network, seen, len(data))
     found = trace(network, Recording(read, np.zeros(len(data), np.int64)))
@@ -164,17 +178,21 @@ def report(case: Case, arguments: argparse.Namespace) -> None:
     print(f"\n{case.name}: {build(graph).struct.bytes} B of state, {steps} steps, "
           f"{data.sum() / len(data):.0f} events, {done / 1e3:.0f} k synaptic operations, "
           f"dense {macs(graph) * steps / 1e3:.0f} k", flush=True)  # fmt: skip
+    seen = observed(graph, everything)
     print("core compiler |  qspinn k  an operation | dense k  | ratio | stages, k")
     for place in arguments.cores:
         for compiler in arguments.compilers:
-            counts = ours(graph, data, place, compiler)
+            plan = chosen(graph, seen, place)
+            counts = ours(graph, data, place, compiler, plan)
             total = sum(counts.values()) / len(data)
             other = dense(graph, data[:1], place, compiler)
             parts = ", ".join(
                 f"{n} {c / len(data) / 1e3:.0f}" for n, c in counts.items() if c > total / 50
             )
+            names = " ".join(sorted(asked(plan.options))) or "none"
             print(f"{place:4} {compiler:8} | {total / 1e3:9.0f} {total / done:13.2f} | "
-                  f"{other / 1e3:8.0f} | {other / total:5.1f} | {parts}", flush=True)  # fmt: skip
+                  f"{other / 1e3:8.0f} | {other / total:5.1f} | {parts}; gather: {names}",
+                  flush=True)  # fmt: skip
 
 
 def main() -> None:
@@ -185,7 +203,7 @@ def main() -> None:
     parser.add_argument("--cores", nargs="+", default=list(NAMES), choices=list(NAMES))
     parser.add_argument("--compilers", nargs="+", default=list(COMPILERS), choices=COMPILERS)
     parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--cases", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cases", type=int, nargs="+", default=[0, 1, 2, 3])
     arguments = parser.parse_args()
     for number, case in enumerate(cases(arguments.models)):
         if number in arguments.cases:

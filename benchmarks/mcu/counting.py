@@ -37,7 +37,7 @@ def command(core: Core, compiler: str) -> list[str]:
     """The compiler with its options for a core."""
     if compiler == "clang":
         return toolchain.zig(core)
-    gcc = ("arm-none-eabi-gcc", *core.gcc) if core.gcc else RISCV
+    gcc = ("arm-none-eabi-gcc", *core.gcc) if core.arm else RISCV
     return [*gcc, "-O2", "-std=c99", "-ffreestanding"]
 
 
@@ -106,7 +106,7 @@ class Counted:
             found = known.get((address, size))
             if found is None:
                 name = self.names[bisect.bisect_right(self.starts, address) - 1]
-                length = self.emulator._instructions(uc.mem_read(address, size))
+                length = self.emulator.instructions_in(uc.mem_read(address, size))
                 found = known[address, size] = (name, length)
             self.total[found[0]] += found[1]
 

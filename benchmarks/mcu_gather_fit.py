@@ -1,0 +1,250 @@
+"""Fit what convolutions that gather add to the cost and code models of the mcu target.
+
+    python benchmarks/mcu_gather_fit.py [--networks N] [--new] [--write]
+
+Runs and compiles the emitted C of random networks that gather, as `mcu_cost` and `mcu_code_size` do
+those that scatter; takes off what the parts come to that those two have fitted, and fits the rest
+to the parts that nothing else has. ``--write`` enters them into cost.csv and code.csv of
+backends/mcu.
+``--new`` leaves alone what they have already.
+The two other scripts write files without them: run this one after them. Takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import nnls
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+import mcu_code_size  # noqa: E402
+from mcu_cost import COMPILER, CORES  # noqa: E402
+from qspinn.backends.mcu import (  # noqa: E402
+    BACKEND,
+    codesize,
+    costparts,
+    fitted,
+    toolchain,
+)
+from qspinn.backends.mcu.build import build  # noqa: E402
+from qspinn.backends.mcu.builds import Files  # noqa: E402
+from qspinn.backends.mcu.counting import count  # noqa: E402
+from qspinn.backends.mcu.gathering import gatherable  # noqa: E402
+from qspinn.backends.mcu.network import Network  # noqa: E402
+from qspinn.backends.mcu.running import Counts  # noqa: E402
+
+from mcu_builds import chain, dense, lif, param  # noqa: E402
+from mcu_nets import narrowed, weights  # noqa: E402
+from qspinn.activity import observed  # noqa: E402
+from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Neuron, Node, SumPool2d  # noqa: E402
+from qspinn.plan import KERNEL, Plan  # noqa: E402
+
+OWN = ("window", "bitmap")
+"""What the names of parts begin with that only convolutions that gather have."""
+RATES = (0.01, 0.05, 0.25)
+STEPS = 4
+FOLDS = 4
+LEVELS = {"s8": 900, "s6": 220, "s4": 60, "s3": 30, "t": 12, "b1": 16, "s2": 16}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One function: its parts, what it took or takes, and the run it is of."""
+
+    parts: Mapping[str, float]
+    taken: float
+    run: int
+
+
+def gathering(nth: int) -> Graph:
+    """Two convolutions that gather, of any geometry, with neurons of several kinds."""
+    rng = np.random.default_rng(nth)
+    shape = (int(rng.choice((1, 2, 2, 3))), *rng.integers(9, 24, 2).tolist())
+    nodes: list[Node] = [Input(name="x", shape=shape)]
+    if nth % 3 == 2:
+        nodes = [
+            Input(name="x", shape=(shape[0], 2 * shape[1], 2 * shape[2] + 1)),
+            SumPool2d(name="p", inputs=("x",), kernel=(2, 2), stride=(2, 2)),
+        ]
+    for i in (1, 2):
+        kind = str(rng.choice(("s8", "s8", "s8", *LEVELS)))
+        kernel, stride = int(rng.choice((2, 3, 3, 4, 5))), int(rng.choice((1, 1, 2, 3)))
+        padding = int(rng.choice((0, 0, 1, 2)))
+        outs = int(rng.choice((5, 8, 12, 16, 16, 20, 32, 48)))
+        source, ins = nodes[-1].name, shape[0]
+        held = weights(rng, (outs, ins, kernel, kernel), kind)
+        if kind == "s8":
+            held = replace(held, values=rng.normal(0, 30, held.values.shape).round().clip(-127, 127)
+                           .astype(np.int64))  # fmt: skip
+        nodes.append(
+            Conv2d(name=f"c{i}", inputs=(source,), weight=held, stride=(stride, stride),
+                   padding=(padding, padding))
+        )  # fmt: skip
+        shape = (outs, *((s + 2 * padding - kernel) // stride + 1 for s in shape[1:]))
+        nodes.append(_neurons(rng, i, shape, kind))
+    size = int(np.prod(shape))
+    nodes += [Flatten(name="flat", inputs=(nodes[-1].name,)), dense(rng, "fc", "flat", 3, size),
+              lif("end", "fc", 3, 60)]  # fmt: skip
+    return chain("gathers", *nodes)
+
+
+def _neurons(rng: np.random.Generator, nth: int, shape: tuple[int, ...], kind: str) -> Neuron:
+    made = lif(f"l{nth}", f"c{nth}", shape, LEVELS[kind] * 16, reset=str(rng.choice(
+        ("zero", "subtract"))))  # fmt: skip
+    way = int(rng.integers(0, 5))
+    if way == 1:
+        return narrowed(made, "s8f-2", 0)
+    if way == 2:
+        return narrowed(made, "s4f-3", 0)
+    if way == 3:
+        levels = rng.integers(LEVELS[kind] * 8, LEVELS[kind] * 24, (shape[0], 1, 1))
+        return replace(made, values={**made.values, "threshold": param(levels, "s16f4")})
+    return made
+
+
+GRAPHS: list[Graph] = []
+
+
+def network_of(nth: int) -> tuple[Network, Files]:
+    """What is emitted for a network."""
+    graph = BACKEND.legalize(GRAPHS[nth])
+    names = frozenset(gatherable(graph))
+    form = "mask" if nth % 4 == 3 else ""
+    options = {**{f"{KERNEL}{name}": "gather" for name in names}, "input": form}
+    device = BACKEND.devices[BACKEND.default_device]
+    files = BACKEND.emit(graph, device, Plan({}, options={k: v for k, v in options.items() if v}))
+    return build(graph, form, False, names), tuple(files.files.items())
+
+
+def stimulus(nth: int, rate: float) -> Array:
+    """Random events."""
+    shape = GRAPHS[nth].input.shape
+    return (np.random.default_rng(nth).random((1, STEPS, *shape)) < rate).astype(np.int64)
+
+
+def run(nth: int, core: str) -> list[tuple[Counts, float]]:
+    """The parts and the instructions of every function of a run."""
+    which, rate = divmod(nth, len(RATES))
+    network, files = network_of(which)
+    data = stimulus(which, RATES[rate])
+    seen = count(files, network, data, toolchain.CORES[core], COMPILER)
+    total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
+    taken = dict(zip(seen.functions, total.tolist(), strict=True))
+    parts: dict[str, Counts] = {}
+    busy = observed(GRAPHS[which], data, engine="numpy")
+    for owned in costparts.inference(network, busy):
+        parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
+    return [
+        (found, sum(n for f, n in taken.items() if f.split(".")[0] == name))
+        for name, found in parts.items()
+    ]
+
+
+def fit(seen: Sequence[Seen], known: Mapping[str, float], keys: Sequence[str]) -> dict[str, float]:
+    """What each own part takes, none less than nothing, beside what is known of the others."""
+    a = np.array([[s.parts.get(key, 0.0) for key in keys] for s in seen])
+    rest = np.array([s.taken - _sum(s.parts, known, keys) for s in seen])
+    weight = 1 / np.bincount([s.run for s in seen], [s.taken for s in seen])[[s.run for s in seen]]
+    own = a.any(1)
+    scale = np.linalg.norm(a[own] * weight[own, None], axis=0) + 1e-12
+    found, _ = nnls(a[own] * weight[own, None] / scale, rest[own] * weight[own])
+    return dict(zip(keys, (found / scale).tolist(), strict=True))
+
+
+def _sum(parts: Mapping[str, float], table: Mapping[str, float], without: Sequence[str]) -> float:
+    return sum(n * table.get(part, 0.0) for part, n in parts.items() if part not in without)
+
+
+def errors(seen: Sequence[Seen], known: Mapping[str, float], keys: Sequence[str]) -> np.ndarray:
+    """The relative error of each run, predicted by a fit without its network."""
+    guess, real = np.zeros((2, 1 + max(s.run for s in seen)))
+    for fold in range(FOLDS):
+        table = {**known, **fit([s for s in seen if _fold(s) != fold], known, keys)}
+        for s in seen:
+            if _fold(s) == fold:
+                guess[s.run] += _sum(s.parts, table, ())
+                real[s.run] += s.taken
+    return guess[real > 0] / real[real > 0] - 1
+
+
+def _fold(seen: Seen) -> int:
+    return seen.run // len(RATES) % FOLDS
+
+
+def entered(
+    name: str, seen: Sequence[Seen], table: Mapping[str, float], what: str, new: bool
+) -> dict[str, float]:
+    """A column with the parts that are fitted, which is said."""
+    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN)}
+    keys = sorted(key for key in own if not (new and key in table))
+    if not keys:
+        return dict(table)
+    e = errors(seen, table, keys)
+    sys.stdout.write(
+        f"{name}: {what} of {len(e)} runs, {len(keys)} parts; left out: mean {e.mean():+.1%}, "
+        f"median {np.median(abs(e)):.1%}, within 10 %: {(abs(e) < 0.1).mean():.0%}, "
+        f"most {abs(e).max():.0%}\n"
+    )
+    sys.stdout.flush()
+    return {**table, **fit(seen, table, keys)}
+
+
+def costs(core: str, workers: int) -> list[Seen]:
+    """The functions of all runs."""
+    runs = range(len(GRAPHS) * len(RATES))
+    with get_context("fork").Pool(workers) as pool:
+        found = pool.map(partial(run, core=core), runs, chunksize=3)
+    return [Seen(p, taken, n) for n, functions in enumerate(found) for p, taken in functions]
+
+
+def sizes(core: str, compiler: str) -> list[Seen]:
+    """The functions of all networks and their bytes."""
+    found: list[Seen] = []
+    for nth in range(len(GRAPHS)):
+        network, files = network_of(nth)
+        kind = toolchain.CORES[core]
+        isa = kind.isa if kind.isa == codesize.VECTORS else ""
+        taken = mcu_code_size.function_sizes(files, network.prefix, kind, compiler)
+        found += [Seen(parts, taken[name], nth * len(RATES))
+                  for name, parts in codesize.functions(network, isa).items()]  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """Measure, fit, report and perhaps write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, default=28)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--new", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    made = (BACKEND.legalize(gathering(nth)) for nth in itertools.count())
+    GRAPHS.extend(itertools.islice((g for g in made if gatherable(g)), options.networks))
+    new = options.new
+    cost, code = fitted.read("cost"), fitted.read("code")
+    for core in CORES:
+        isa = f"{toolchain.CORES[core].isa} {COMPILER}"
+        seen = costs(core, options.workers)
+        cost[isa] = entered(isa, seen, cost[isa], "instructions", new)
+    for core, compiler in itertools.product(mcu_code_size.CORES, ("clang", "gcc")):
+        isa = toolchain.CORES[core].isa + (" gcc" if compiler == "gcc" else "")
+        if isa in code:
+            code[isa] = entered(isa, sizes(core, compiler), code[isa], "bytes", new)
+    if options.write:
+        folder = ROOT / "backends" / "mcu"
+        (folder / "cost.csv").write_text(fitted.written(cost, 2))
+        (folder / "code.csv").write_text(fitted.written(code, 1))
+
+
+if __name__ == "__main__":
+    main()
