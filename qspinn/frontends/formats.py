@@ -15,6 +15,8 @@ from qspinn.frontends.report import Imported
 GROUP = "qspinn.frontends"
 SNIFFED = 64
 """As many of a file's first bytes `Frontend.sniff` is shown."""
+OFFERED = ("data", "encode")
+"""What a frontend may ask for beside its options: see `frontends.load_model`."""
 
 
 @runtime_checkable
@@ -30,7 +32,10 @@ class Frontend(Protocol):
     suffixes: Sequence[str]
     """Of its files: ``.nir``. A file with one of them is its own, whatever is in it."""
     options: Sequence[str]
-    """The keywords that `load` takes; `load_model` refuses others in its name."""
+    """The keywords that `load` takes; `load_model` refuses others in its name.
+
+    Those of `OFFERED` among them are handed over where they are known, and need not be given.
+    """
 
     def sniff(self, start: bytes) -> bool:
         """Whether a file with another suffix, or none, is its: by the first `SNIFFED` bytes."""
@@ -86,6 +91,12 @@ NIR = Format(
 LAVA_DL = Format(  # HDF5, too: only the suffix tells it from NIR
     "lava-dl", (".net",), READING, "qspinn.frontends.lava_dl",
     about="its integers leave nothing open",
+)  # fmt: skip
+ONNX = Format(
+    "onnx", (".onnx",), ("percentile", "balance", "initial", *READING, *OFFERED),
+    "qspinn.frontends.onnx",
+    about="it has no spikes yet: its Relus become integrate-and-fire neurons that subtract their "
+    "threshold",
 )  # fmt: skip
 NATIVE = Format(
     "qspinn", (".qspinn",), (), "qspinn.frontends.native", b"PK\x03\x04",
