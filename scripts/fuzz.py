@@ -29,15 +29,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = ("nir", "net", "qspinn")
+KINDS = ("nir", "net", "qspinn", "onnx")
 BATCH = 2000
 """Mutants that one process reads before a fresh one takes over."""
 MEBIBYTE = 1 << 20
-_OPTIONS: tuple[dict[str, Any], ...] = (
-    {"dt": 1e-3}, {"dt": 1e-4, "reset": "subtract"}, {"dt": 1.0, "integrator": "exact"},
-    {"dt": 1e-3, "input_kind": "count", "input_high": 15}, {},
-)  # fmt: skip
+_RAMP = np.linspace(0, 1, 12)
+_OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
+    "nir": (
+        {"dt": 1e-3}, {"dt": 1e-4, "reset": "subtract"}, {"dt": 1.0, "integrator": "exact"},
+        {"dt": 1e-3, "input_kind": "count", "input_high": 15}, {},
+    ),
+    "onnx": ({"data": _RAMP.reshape(2, 6)}, {"data": _RAMP.repeat(6).reshape(2, 1, 6, 6)}, {}),
+}  # fmt: skip
 
 
 def main() -> int:
@@ -54,7 +60,7 @@ def main() -> int:
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.replay:
-        for options in _OPTIONS:
+        for options in _OPTIONS.get(arguments.replay.suffix[1:], ({},)):
             print(options, judged(arguments.replay, options, show=True))
         return 0
     if arguments.worker:
@@ -86,7 +92,7 @@ def work(
     sys.path.insert(0, str(ROOT / "scripts"))
     from fuzz_mutations import mutate
 
-    seeds = sorted(folder.glob("seed*"))
+    seeds, some = sorted(folder.glob("seed*")), _OPTIONS.get(kind, ({},))
     # What is asked for and not used counts for nothing below; this much of it is an error.
     most = (limits.memory + 6144) * MEBIBYTE
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -95,7 +101,7 @@ def work(
         key = (limits.seed, KINDS.index(kind), index)
         shutil.copyfile(seeds[index % len(seeds)], current)
         steps = mutate(current, current.suffix, key, keep)
-        options = _OPTIONS[index // len(seeds) % len(_OPTIONS)] if kind == "nir" else {}
+        options = some[index // len(seeds) % len(some)]
         say(index=index, steps=steps)
         before = peak(reset=True)
         start = time.process_time()

@@ -1,4 +1,4 @@
-"""What the fuzzer does to a file: bytes of any, HDF5 trees, zips of graphs.
+"""What the fuzzer does to a file: bytes of any, HDF5 trees; others have a file each.
 
 A mutant is a function of (kind, seed file, seed, index) and of which of its steps are kept.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from fuzz_onnx import ONNX
 from fuzz_words import KINDS, NAMES, TYPES, VALUES, Rng, Step, pick
 from fuzz_zip import ZIPPED
 
@@ -25,7 +26,7 @@ def mutate(path: Path, suffix: str, key: Sequence[int], keep: Sequence[int] | No
         How many steps there are.
     """
     rng = np.random.default_rng(key)
-    of_tree = ZIPPED if suffix == ".qspinn" else HDF5
+    of_tree = {".qspinn": ZIPPED, ".onnx": ONNX}.get(suffix, HDF5)
     steps = [of_tree[int(rng.integers(len(of_tree)))] for _ in range(rng.integers(MOST_STEPS))]
     # Bytes last: what they break no library can open again to change more.
     least = 0 if steps else 1

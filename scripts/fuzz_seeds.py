@@ -11,7 +11,7 @@ import numpy as np
 
 def made(kind: str, folder: Path) -> None:
     """Write the seeds of one kind to a folder; tests/ must be on the path."""
-    {"nir": _nir, "net": _net, "qspinn": _graphs}[kind](folder)
+    {"nir": _nir, "net": _net, "onnx": _onnx, "qspinn": _graphs}[kind](folder)
 
 
 def _nir(folder: Path) -> None:
@@ -57,6 +57,36 @@ def _net(folder: Path) -> None:
     networks = [of.rich(rng), of.image(rng), list(of.delayed(rng))]
     for number, layers in enumerate(networks):
         of.write(folder / f"seed0{number:02}", *layers)
+
+
+def _onnx(folder: Path) -> None:
+    of: Any = importlib.import_module("onnxfiles")
+    rng = np.random.default_rng(0)
+    kernel = {"w": of.dense(rng, 2, 9).reshape(2, 1, 3, 3), "b": np.ones(2)}
+    norm = {name: np.full(2, 0.5) for name in ("gain", "shift", "mean", "var")}
+    fc, scale, zero = of.dense(rng, 4, 18), np.float32(0.1), np.int8(0)
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    image: Any = (
+        ("Conv", ["w", "b"], {"pads": [1, 1, 1, 1]}),
+        ("BatchNormalization", list(norm), {}), ("Relu", [], {}), ("AveragePool", [], pool),
+        ("Flatten", [], {}), ("MatMul", ["fc"], {}), ("Softmax", [], {}),
+    )  # fmt: skip
+    whole: Any = (("Conv", ["w"], {}), ("Relu", [], {}), ("GlobalAveragePool", [], {}),
+             ("Reshape", ["to"], {}), ("Add", ["b"], {}))  # fmt: skip
+    tensors = {**kernel, **norm, "fc": fc.T, "to": np.array([-1, 2])}
+    integers = {"w": np.ones((4, 6), np.int8), "scale": scale, "zero": zero}
+    found = [
+        of.mlp(rng), of.mlp(rng, (6, 8, 8, 4)),
+        of.chain(rng, *image, shape=("batch", 1, 6, 6), tensors=tensors),
+        of.chain(rng, *whole, shape=("batch", 1, 6, 6), tensors=tensors),
+        of.model(
+            [of.node("DequantizeLinear", ["w", "scale", "zero"], "q"),
+             of.node("Gemm", ["x", "q"], "fc", transB=1)],
+            ("batch", 6), integers,
+        ),
+    ]  # fmt: skip
+    for number, made in enumerate(found):
+        of.save(folder / f"seed0{number:02}", made)
 
 
 def _graphs(folder: Path) -> None:

@@ -401,3 +401,23 @@ def test_options(options: dict[str, Any], pattern: str, rng: Rng, tmp_path: Path
 def test_other_formats_know_nothing_of_balancing(tmp_path: Path) -> None:
     (tmp_path / "a.net").write_bytes(b"\x89HDF\r\n\x1a\n")
     refused(tmp_path / "a.net", "percentile cannot be chosen", percentile=99.0)
+
+
+# --- what the fuzzer found ---
+
+
+def test_a_limit_of_several_numbers(tmp_path: Path) -> None:
+    layers = [("Clip", ["low"], {})]
+    made = of.chain(np.random.default_rng(0), *layers, shape=("n", 6), tensors={"low": np.zeros(2)})
+    refused(of.save(tmp_path / "a.onnx", made), "has 2 limits at one end")
+
+
+def test_every_axis_squeezed_away(tmp_path: Path) -> None:
+    layers = [("Squeeze", [], {"axes": [0, 1]})]
+    made = of.chain(np.random.default_rng(0), *layers, shape=(1, 1), opset=11)
+    refused(of.save(tmp_path / "a.onnx", made), "samples must stay apart", data=np.ones((3, 1)))
+
+
+def test_a_verdict_on_nothing(tmp_path: Path) -> None:
+    made = of.model([of.node("Softmax", [""], "y")], ("n", 6))
+    refused(of.save(tmp_path / "a.onnx", made), "reads nothing")

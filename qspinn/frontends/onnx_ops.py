@@ -278,9 +278,8 @@ def relu(walk: Walk, node: FileNode, args: Args) -> Value:
 def clip(walk: Walk, node: FileNode, args: Args) -> Value:
     """``Clip(0, c)``: units that send at most c, such as ReLU6."""
     x = signal(args)
-    lowest, highest = constant(args, 1, "minimum"), constant(args, 2, "maximum")
-    low = float(node.get("min", -np.inf) if lowest is None else lowest.values.item())
-    high = float(node.get("max", np.inf) if highest is None else highest.values.item())
+    low = _limit(constant(args, 1, "minimum"), node.get("min", -np.inf))
+    high = _limit(constant(args, 2, "maximum"), node.get("max", np.inf))
     rectified = isinstance(x, Wave) and x.positive and not np.any(x.shift)
     if high <= 0 or not (low == 0 or (rectified and low <= 0)):
         raise FrontendError(
@@ -291,6 +290,15 @@ def clip(walk: Walk, node: FileNode, args: Args) -> Value:
     if isinstance(x, Wave) and rectified:
         return capped(walk, node, x, cap)
     return walk.rectified(x, node.label, cap)
+
+
+def _limit(given: Constant | None, otherwise: float) -> float:
+    """A limit of a `Clip`: an argument in newer files, an attribute in older ones."""
+    if given is None:
+        return float(otherwise)
+    if given.values.size != 1:
+        raise FrontendError(f"has {given.values.size} limits at one end", hint="give it one number")
+    return float(given.values.item())
 
 
 def capped(walk: Walk, node: FileNode, x: Wave, cap: float | None) -> Wave:

@@ -195,7 +195,7 @@ def _as(walk: Walk, node: FileNode, x: Wave | Current, target: list[int]) -> Val
     total, known = int(np.prod(outer)), int(np.prod([s for s in sizes if s > 0]))
     if sizes.count(-1) == 1 and known and total % known == 0:
         sizes[sizes.index(-1)] = total // known
-    if sizes[0] != walk.batch or int(np.prod(sizes)) != total or min(sizes) < 1:
+    if not sizes or sizes[0] != walk.batch or int(np.prod(sizes)) != total or min(sizes) < 1:
         raise FrontendError(
             f"makes {target} of samples of shape {outer[1:]}",
             hint="samples must stay apart: keep the batch in front",

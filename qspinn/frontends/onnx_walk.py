@@ -198,7 +198,9 @@ def walk(file: FileGraph, operators: dict[str, Operator]) -> tuple[Ann, list[Ass
     for node in nodes:
         with located(node.label):
             _step(reading, node, operators)
-    end = dropped[0].inputs[0] if dropped else file.output
+    end = next(iter(dropped[0].inputs), "") if dropped else file.output
+    if end not in reading.values:
+        raise FrontendError("reads nothing", at=dropped[0].label if dropped else file.output)
     return reading.ann(reading.values[end]), reading.notes
 
 

@@ -231,9 +231,9 @@ class Build:
         self._prune()
         self._note_rules()
         sends = {n for n, w in self.wires.items() if w.signal.kind != "current"}
-        for each, cell in self.cells.items():
-            if each in self.nodes:
-                fold(self.nodes, each, cell.gain, self.wires[each].shape, sends_spikes=sends)
+        kept = {each: cell for each, cell in self.cells.items() if each in self.nodes}
+        gains = {each: (cell.gain, self.wires[each].shape) for each, cell in kept.items()}
+        self.nodes = fold(self.nodes, gains, sends_spikes=sends)
         limit(self)
         graph = Graph(name, tuple(self.nodes.values()))
         try:
