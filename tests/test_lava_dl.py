@@ -241,9 +241,9 @@ def test_real_networks_compile(name: str, cores: int, models: Path) -> None:
 
 
 def test_weights_that_the_chip_lacks_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.net", dense([[255.0, -3.0], [1.0, 0.0]]))
+    path = write(tmp_path / "a.net", dense([[511.0, -3.0], [1.0, 0.0]]))
     prepared = job.prepare(path)
-    with pytest.raises(LegalizeError, match="need 9 bits"):
+    with pytest.raises(LegalizeError, match="need 10 bits"):
         lower(prepared.graph, job.plan_for(prepared, BACKEND), BACKEND)
 
 

@@ -387,7 +387,7 @@ def test_layers_that_spikes_cannot_do(layers: Any, pattern: str, rng: Rng, tmp_p
         ({"balance": "neuron"}, "'neuron' is none of layer, channel"),
         ({"initial": "full"}, "'full' is none of half, zero"),
         ({"readout": "count"}, "'count' is none of membrane_last, membrane_max"),
-        ({"dt": 1e-3}, "an .onnx file has no spikes yet: dt cannot be chosen"),
+        ({"dt": 1e-3}, "dt cannot be chosen for the format onnx"),
         ({"data": np.ones((3, 5))}, "are no samples of"),
         ({"data": -np.ones((3, 6)), "encode": {"kind": "rate"}}, "values down to -1"),
         ({"data": 2 * np.ones((3, 6)), "encode": {"kind": "rate"}}, "values up to 2"),
@@ -415,7 +415,7 @@ def test_a_limit_of_several_numbers(tmp_path: Path) -> None:
 def test_every_axis_squeezed_away(tmp_path: Path) -> None:
     layers = [("Squeeze", [], {"axes": [0, 1]})]
     made = of.chain(np.random.default_rng(0), *layers, shape=(1, 1), opset=11)
-    refused(of.save(tmp_path / "a.onnx", made), "samples must stay apart", data=np.ones((3, 1)))
+    refused(of.save(tmp_path / "a.onnx", made), r"makes \[\] of samples", data=np.ones((3, 1)))
 
 
 def test_a_verdict_on_nothing(tmp_path: Path) -> None:

@@ -128,8 +128,10 @@ def frontend_of(path: Path, start: bytes) -> Frontend:
     """The frontend that reads a file: by its suffix, or else by its first bytes.
 
     Raises:
-        FrontendError: None does, or several do.
+        FrontendError: None does, or several do; or the file is empty.
     """
+    if not start:
+        raise FrontendError("is empty", at=str(path))
     found, broken = frontends()
     named = [f for f in found.values() if path.suffix.lower() in f.suffixes]
     like = [f for f in found.values() if f.sniff(start)]
@@ -145,4 +147,4 @@ def frontend_of(path: Path, start: bytes) -> Frontend:
         hint += f"; installed, but of no use: {reasons}"
     several = ", ".join(f.name for f in fitting or named)
     what = f"could be of any of {several}" if several else "is of no known format"
-    raise FrontendError(what if start else "is empty", at=str(path), hint=hint)
+    raise FrontendError(what, at=str(path), hint=hint)
