@@ -94,7 +94,7 @@ class Result:
     @classmethod
     def of(cls, model: Path, data: Array) -> Result:
         """The float network as it was trained."""
-        return cls.run(canonical(load_model(model).graph), data.astype(float))
+        return cls.run(canonical(load_model(model, reset="zero").graph), data.astype(float))
 
     @classmethod
     def run(cls, graph: Graph, data: Array) -> Result:
@@ -169,8 +169,8 @@ def pooled(rng: np.random.Generator, samples: int) -> Array:
 def compared(model: Path, data: Array, rest: Array) -> Iterator[Row]:
     """All integer networks beside the float network as it was trained."""
     target, trained = backend("loihi"), Result.of(model, data)
-    as_trained = canonical(load_model(model).graph)
-    at_spike = canonical(load_model(model, reset_timing="at_spike").graph)
+    as_trained = canonical(load_model(model, reset="zero").graph)
+    at_spike = canonical(load_model(model, reset="zero", reset_timing="at_spike").graph)
     ours = {
         "qspinn, neurons as trained (simulator only)": (as_trained, ""),
         "  one scale for the layer (--scales layer)": (as_trained, "layer"),

@@ -34,7 +34,8 @@ _CONVOLUTIONS = ((24, (2, 2), (0, 0)), (36, (2, 2), (0, 0)), (48, (2, 2), (0, 0)
 
 def model(path: Path) -> Graph:
     """A model's file, legalized as ``qspinn compile`` does without data."""
-    job = jobs.prepare(path)
+    options = {"reset": "zero"} if "bias_zero" in path.name else None
+    job = jobs.prepare(path, options=options)
     return lower(job.graph, jobs.plan_for(job, BACKEND), BACKEND).final
 
 

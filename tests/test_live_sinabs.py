@@ -270,6 +270,8 @@ def test_its_own_export_is_the_same_network(sl: Any, rng: Any, tmp_path: Path, n
     x = spikes(rng, 8)
     sent, _ = simulated(in_double(net), x)
     assert 0.02 < (sent > 0).mean() < 0.9
-    file = load_model(tmp_path / "net.nir")
+    # A leaky neuron in steps of 1 could be the bare equations', too: the import asks which.
+    given = {"dialect": "sinabs"} if name == "LIF plain" else {}
+    file = load_model(tmp_path / "net.nir", **given)
     assert file.meta["dialect"] == "sinabs"
     np.testing.assert_array_equal(interp.run(file.graph, x).output, sent)

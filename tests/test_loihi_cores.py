@@ -137,8 +137,8 @@ COUNTED = {
     "tiny": (1, 1, 2, 2),
     "mnist 784-128-64-10": (3, 3, 1, 1),
     "oxford": (3, 3, 1, 1),
-    "braille": (1, 1, 1, 1),
-    "cnn_sinabs": (4, 4, 10, 9),
+    "braille": (1, 1, 6, 6),
+    "cnn_sinabs": (4, 4, 38, 32),
     "pilotnet_sdnn": (30, 30, 121, 117),
 }
 MADE = ("784-128-10", "784-400-400", "nmnist", "pilotnet_sdnn")
