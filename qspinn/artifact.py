@@ -18,8 +18,8 @@ from qspinn.errors import FrontendError, located
 from qspinn.evaluate import chunks
 from qspinn.ir import Array, Graph
 from qspinn.memory import Device, Footprint
-from qspinn.output import GRAPH, changed_files, read_manifest
-from qspinn.plan import Plan
+from qspinn.output import GRAPH, PLAN, changed_files, read_manifest
+from qspinn.plan import Plan, parse
 from qspinn.validate import random_input
 
 RANDOM_STEPS = 32
@@ -42,8 +42,9 @@ class Opened:
         return str(self.manifest["name"])
 
     def footprint(self, budget: Mapping[str, int]) -> Footprint:
-        """Its memory on the device within a budget, with the input that it was compiled for."""
-        plan = Plan({}, options=self.encoder.options())
+        """Its memory on the device within a budget, as it was compiled: its input, its kernels."""
+        kept = parse((self.folder / PLAN).read_text(encoding="utf-8")).options
+        plan = Plan({}, options={**kept, **self.encoder.options()})
         return self.backend.footprint(self.graph, self.device.within(budget), plan)
 
 

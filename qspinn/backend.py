@@ -131,7 +131,10 @@ class Chooser(Protocol):
     def kernels(
         self, graph: Graph, device: Device, activity: Activity, plan: Plan
     ) -> Mapping[str, str]:
-        """Which suit a legalized graph that is so busy, as options that the plan does not have."""
+        """Which suit a legalized graph that is so busy, as options that the plan does not have.
+
+        None may outgrow the device, where its regions are the budget.
+        """
 
 
 @runtime_checkable

@@ -199,10 +199,13 @@ def plan_for(
     return replace(plan, options={**plan.options, **job.encoder.options()})
 
 
-def typical(job: Job, lowered: Lowered, backend: Backend, device: Device) -> Lowered:
+def typical(
+    job: Job, lowered: Lowered, backend: Backend, device: Device, budget: Mapping[str, int]
+) -> Lowered:
     """The network with its activity on calibration data among its plan's options.
 
-    They say as well which kernels suit that, where the target has a choice. Without data, or where
+    They say as well which kernels suit that within the budget, where the target has a choice.
+    Without data, or where
     the target counts no instructions, it is left as it is.
     """
     if job.dataset is None or not backend.models(device):
@@ -213,7 +216,8 @@ def typical(job: Job, lowered: Lowered, backend: Backend, device: Device) -> Low
     options = {k: v for k, v in lowered.plan.options.items() if not k.startswith((RATE, HEARD))}
     options |= seen.options()
     if isinstance(backend, Chooser):
-        options |= backend.kernels(lowered.final, device, seen, lowered.plan)
+        held = replace(device, regions={**device.regions, **budget})
+        options |= backend.kernels(lowered.final, held, seen, lowered.plan)
     return replace(lowered, plan=replace(lowered.plan, options=options))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qspinn.backend import backend, default_plan, device_of
+from qspinn.cost import Activity
 from qspinn.encode import Encoder
 from qspinn.errors import PlanError, QspinnError
 from qspinn.explore.entries import entries_of
@@ -270,3 +271,22 @@ def test_another_scheme_makes_another_network(job: Job) -> None:
     other = made.variant(space.moved(space.finest, space.index("scheme"), 1))
     assert one.digest != other.digest
     assert other.graph.digest == quantize(*Shrunk().fit(job.graph, one.plan)).digest
+
+
+def test_convolutions_are_judged_by_the_kernels_that_ship() -> None:
+    job, there = prepare(ROOT / "examples" / "nmnist" / "nmnist.nir"), backend("mcu")
+    space = space_of(job.graph, there, job.encoder, levels={"weight": ("8", "4")})
+    given, device = Plan({}, options={"kernel.conv2": "scatter"}), there.devices["stm32f103xb"]
+    made = Library(
+        job.graph, job.calibration, job.encoder, there, device, space, {"ptq": PostTraining()},
+        given,
+    )  # fmt: skip
+    (candidate,) = drawn(space, 1)
+    variant = made.variant(candidate)
+    assert variant.plan.options["kernel.conv2"] == "scatter"
+    final = there.legalize(variant.graph, assume_activation=variant.plan.assumed)
+    busy = Activity(20, {node.name: 0.2 for node in final.nodes})
+    plain, chosen = there.cost(final, device, busy, given), made.cost(candidate, busy)
+    assert plain is not None
+    assert chosen is not None
+    assert chosen.instructions < 0.8 * plain.instructions

@@ -24,6 +24,7 @@ from mcu_builds import chain, convolutional, dense, emitted, events, lif, mlp, p
 from mcu_nets import camera, few_bits, narrowed, weights
 from networks import random_network
 from qspinn import interp
+from qspinn.artifact import open_folder
 from qspinn.cost import Activity
 from qspinn.errors import PlanError
 from qspinn.fixed import QFormat
@@ -309,9 +310,13 @@ def test_refusals_name_the_reason(case: str) -> None:
 
 
 def test_plans_say_gather_or_scatter() -> None:
-    assert asked({"kernel.a": "gather", "kernel.b": "scatter", "steps": "3"}) == {"a"}
+    graph = random_gathers(9)
+    assert asked({"kernel.c1": "gather", "kernel.c2": "scatter", "steps": "3"}, graph) == {"c1"}
     with pytest.raises(PlanError, match=r"gather or scatter, not 'dense'"):
-        asked({"kernel.a": "dense"})
+        asked({"kernel.c1": "dense"}, graph)
+    with pytest.raises(PlanError, match=r"kernel.c_1: names no convolution") as caught:
+        asked({"kernel.c_1": "scatter"}, graph)
+    assert caught.value.hint == "one of c1, c2, c3"
     plan = Plan({}, options={"kernel.c1": "gather"})
     assert parse(plan.text()) == plan
 
@@ -349,6 +354,17 @@ def test_the_activity_decides() -> None:
     costs = [BACKEND.cost(graph, device, busy, p) for p in (None, plan)]
     scattered, gathers = (c.instructions for c in costs if c is not None)
     assert gathers < scattered / 1.3
+
+
+def test_what_does_not_fit_is_not_chosen() -> None:
+    graph, device = layer(12, "s4", "s8f-2"), BACKEND.devices["stm32f103xb"]
+    busy = Activity(4, {"x": 0.3, "l": 0.3, "end": 0.3})
+    assert ways(graph, device, busy, {}) == {"kernel.c": "gather"}
+    sizes = [BACKEND.footprint(graph, device, Plan({}, options={"kernel.c": way})).regions()
+             for way in ("scatter", "gather")]  # fmt: skip
+    (region, most) = next((r, n) for r, n in sizes[0].items() if n < sizes[1][r])
+    held = replace(device, regions={**device.regions, region: most})
+    assert ways(graph, held, busy, {}) == {"kernel.c": "scatter"}
 
 
 @pytest.mark.needs("arm-gcc", "unicorn")
@@ -414,3 +430,9 @@ def test_validate_finds_out_itself(tmp_path: Path, qspinn: Run) -> None:
     assert "NMNIST_GATHER   " in (tmp_path / "out" / "nmnist.h").read_text()
     code, _, err = qspinn("validate", tmp_path / "out", "--data", tmp_path / "d.npz")
     assert code == 0, err
+    opened = open_folder(tmp_path / "out")
+    counted = opened.footprint({}).regions()
+    scattered = BACKEND.footprint(opened.graph, opened.device, Plan({})).regions()
+    assert counted["ram"] != scattered["ram"], "it matters which"
+    told = json.loads((tmp_path / "out" / "manifest.json").read_text())["footprint"]
+    assert counted["ram"] == sum(line["bytes"] for line in told if line["region"] == "ram")

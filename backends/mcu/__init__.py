@@ -131,7 +131,7 @@ def _network(graph: Graph, device: Device, plan: Plan | None) -> Network:
     if plan is None:
         return build(graph, NATURAL, is_eight(device))
     form = form_of(plan.options, graph.input)
-    return build(graph, form, is_eight(device), asked(plan.options))
+    return build(graph, form, is_eight(device), asked(plan.options, graph))
 
 
 def _found(folder: Path, graph: Graph) -> Network:

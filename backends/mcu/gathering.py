@@ -181,14 +181,20 @@ def gatherable(graph: Graph) -> tuple[str, ...]:
                  if isinstance(x, Conv1d | Conv2d) and not _refusal(view, x))  # fmt: skip
 
 
-def asked(options: Mapping[str, str]) -> frozenset[str]:
+def asked(options: Mapping[str, str], graph: Graph) -> frozenset[str]:
     """The convolutions that a plan's options want to gather.
 
     Raises:
-        PlanError: One is to do something else.
+        PlanError: One is to do something else, or is none of the graph's.
     """
     ways = {key: way for key, way in options.items() if key.startswith(KERNEL)}
+    known = _convolutions(graph)
     for key, way in ways.items():
+        if key.removeprefix(KERNEL) not in known:
+            raise PlanError(
+                "names no convolution", at=key,
+                hint=f"one of {', '.join(known)}" if known else "the network has none",
+            )  # fmt: skip
         if way not in WAYS:
             raise PlanError(f"a convolution can {' or '.join(WAYS)}, not {way!r}", at=key)
     return frozenset(key.removeprefix(KERNEL) for key, way in ways.items() if way == GATHER)

@@ -82,7 +82,7 @@ def compile_command(**options: Any) -> None:
         _refuse_assumptions(plan)
     network = found.trained if found and found.trained else job.graph
     lowered = lower(network, plan, backend, start=options["start"])
-    lowered = jobs.typical(job, lowered, backend, device)
+    lowered = jobs.typical(job, lowered, backend, device, budget)
     compiled = build(lowered, backend, device)
     screen.print(tables.plan(lowered.plan))
     screen.print(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from qspinn.backend import Backend
+from qspinn.backend import Backend, Chooser
 from qspinn.calibrate import Calibration
 from qspinn.cost import Activity, Cost
 from qspinn.encode import Encoder
@@ -21,7 +21,7 @@ from qspinn.memory import Device, Footprint
 from qspinn.packing import digest
 from qspinn.passes.quantize import quantize, quantize_node
 from qspinn.pipeline import complete
-from qspinn.plan import Plan
+from qspinn.plan import KERNEL, Plan
 from qspinn.planning import connections_of
 
 T = TypeVar("T")
@@ -109,7 +109,11 @@ class Library:
         """
         variant = self.variant(candidate)
         final = self.backend.legalize(variant.graph, assume_activation=variant.plan.assumed)
-        return self.backend.cost(final, self.device, activity)
+        plan = variant.plan
+        if isinstance(self.backend, Chooser):
+            kernels = self.backend.kernels(final, self.device, activity, plan)
+            plan = replace(plan, options={**plan.options, **kernels})
+        return self.backend.cost(final, self.device, activity, plan)
 
     @cached_property
     def counts_instructions(self) -> bool:
@@ -125,7 +129,8 @@ class Library:
         encoder = self._encoder(words)
         parts = [self._fragment(layer, words) for layer in self._layers]
         plan = _joined([part.plan for part in parts])
-        plan = replace(plan, options={**plan.options, **encoder.options()})
+        kernels = {k: v for k, v in self.given.options.items() if k.startswith(KERNEL)}
+        plan = replace(plan, options={**kernels, **plan.options, **encoder.options()})
         scheme = self.schemes[words.get("scheme", "ptq")]
         graph, fitted = scheme.fit(self.graph, plan)
         if graph is self.graph and fitted is plan:
