@@ -207,6 +207,16 @@ def test_smaller_cores_are_never_fewer(region: str, device: str) -> None:
     assert counts == sorted(counts)
 
 
+@pytest.mark.parametrize(
+    ("region", "most"), [("core_words", 1500), ("core_words", 500), ("core_axons", 300)]
+)
+def test_no_layer_needs_more_than_the_bound(region: str, most: int) -> None:
+    """Images can be cut in several ways; what holds for a layer must hold for each of them."""
+    made = mapping(networks(None, ROOT / "examples")["nmnist"](), "loihi1", **{region: most})
+    for placement in (made.high, made.low):
+        assert max(placement.bound.alone) <= placement.bound.cores <= len(placement.cores)
+
+
 @pytest.mark.parametrize("device", ["loihi2", "loihi1"])
 def test_random_networks_are_mapped(device: str) -> None:
     most = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qspinn.ir import Graph
@@ -83,15 +84,21 @@ def _placed(
         _reaching(loads(graph, found, Cut(core, way, high)), core, most)
         for way in _ways(graph, found, core, high=high)
     ]
-    bounds = [bound(floor, most) for floor, _ in sets]
-    least = min(one.cores for one in bounds)
+    beneath = _least([bound(floor, most) for floor, _ in sets])
     tried: list[Placement] = []
-    for (_, made), one in zip(sets, bounds, strict=True):
-        cores = fewest(made, most, least, mix=not core.copies)
-        tried.append(Placement(made, cores, replace(one, cores=least)))
-        if len(cores) <= least and not _beyond(tried[-1], most):
+    for _, made in sets:
+        cores = fewest(made, most, beneath.cores, mix=not core.copies)
+        tried.append(Placement(made, cores, beneath))
+        if len(cores) <= beneath.cores and not _beyond(tried[-1], most):
             break
     return min(tried, key=lambda placement: (_beyond(placement, most), len(placement.cores)))
+
+
+def _least(bounds: Sequence[Bound]) -> Bound:
+    """What holds whichever way images are cut."""
+    least = min(bounds, key=lambda one: one.cores)
+    alone = tuple(min(each) for each in zip(*(one.alone for one in bounds), strict=True))
+    return replace(least, alone=alone)
 
 
 def _ways(

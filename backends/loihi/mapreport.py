@@ -126,7 +126,11 @@ def text(mapping: Mapping, name: str) -> str:
             for row in layers
         ],
     )  # fmt: skip
-    lines += ["", "alone: the cores that a layer needs at least by itself.", ""]
+    lines += [
+        "",
+        "alone: the cores that a layer needs at least by itself (convolutions at the upper end).",
+        "",
+    ]
     rows = core_rows(mapping)
     lines += _table(
         ["core", "holds", *_TITLES],
