@@ -89,7 +89,8 @@ def _weights(connection: Node, choices: Choices) -> Entry:
     choice = choices.get(f"{connection.path}.weight", Choice())
     fmt = weight_format(choice, WEIGHT, signed=has_sign(connection))
     if fmt.bits > WEIGHT.bits:
-        fmt = replace(fmt, lo=-fmt.range.hi, hi=fmt.range.hi)
+        top = (1 << WEIGHT.bits) - 1
+        fmt = QFormat(fmt.bits, 0, True, -top if has_sign(connection) else 0, top)
     elif fmt.signed and fmt.bits > 1 and fmt.lo is None and not (weight(connection) > 0).any():
         # The chip knows the sign of inhibitory weights: all bits can be magnitude.
         fmt = QFormat(fmt.bits + 1, 0, True, 1 - (1 << fmt.bits), 0)
