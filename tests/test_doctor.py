@@ -14,6 +14,7 @@ from cli_runs import Run
 from qspinn import installing
 from qspinn.backend import Tool
 from qspinn.cli import doctor
+from qspinn.errors import QspinnError
 from qspinn.installing import Command
 
 PIP = f"{sys.executable} -m pip install"
@@ -197,15 +198,24 @@ def test_system_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_second_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(interpreters.NAMED, str(tmp_path / "python"))
+    monkeypatch.setenv(interpreters.NAMED, str(tmp_path / "lava" / "bin" / "python"))
     monkeypatch.setattr(interpreters.shutil, "which", lambda name: f"/bin/{name}")
     made = interpreters.tools()[1]
     assert made.install == (
-        ("/bin/python3.10", "-m", "venv", "lava310"),
-        ("lava310/bin/python", "-m", "pip", "install", "lava-nc==0.10.0"),
+        ("/bin/python3.10", "-m", "venv", str(tmp_path / "lava")),
+        (str(tmp_path / "lava/bin/python"), "-m", "pip", "install", "lava-nc==0.10.0"),
     )
-    assert "set QSPINN_LAVA_PYTHON=lava310/bin/python" in made.notes[0]
+    assert str(tmp_path / "lava") in made.notes[0]
     monkeypatch.setattr(interpreters.shutil, "which", lambda name: None)
     none = interpreters.tools()[1]
     assert none.install == ()
     assert "no python3.10 on the path" in none.notes[0]
+
+
+def test_words_of_installers_are_no_packages() -> None:
+    command = ("/bin/python", "-m", "pip", "install", "unicorn>=2")
+    tool = Tool("emulator", "running", "", "", (command,))
+    assert doctor.chosen([tool], "unicorn") == [tool]
+    for word in ("install", "pip", "-m", "python"):
+        with pytest.raises(QspinnError, match="no target uses a tool"):
+            doctor.chosen([tool], word)

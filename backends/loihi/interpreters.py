@@ -16,6 +16,8 @@ NAMED = "QSPINN_LAVA_PYTHON"
 LAVA = "lava-nc==0.10.0"
 NEEDS = ("numpy", "scipy", "networkx", "asteval")
 MADE_FOR = (3, 10)
+_BESIDE = Path(__file__).resolve().parents[2] / ".venv-lava310"
+"""Where the second environment is looked for, unless another is named."""
 _HERE, _SHIPPED = "running Lava packages", "running them on Lava as it ships (Python 3.10)"
 
 
@@ -24,8 +26,7 @@ def interpreter(executor: str) -> str:
     if executor != "lava310":
         return "" if lacks() else sys.executable
     named = os.environ.get(NAMED, "")
-    beside = Path(__file__).resolve().parents[2] / ".venv-lava310" / "bin" / "python"
-    found = Path(named) if named else beside
+    found = Path(named) if named else _BESIDE / "bin" / "python"
     return str(found) if found.is_file() else ""
 
 
@@ -80,11 +81,12 @@ def _notes() -> tuple[str, ...]:
 
 
 def _second() -> tuple[tuple[Command, ...], tuple[str, ...]]:
-    """A second environment, where a Python 3.10 is on the path."""
+    """A second environment where it is looked for, if a Python 3.10 is on the path."""
     python = shutil.which("python3.10")
     if python is None:
         return (), ("no python3.10 on the path: install one, or name another in " + NAMED,)
-    place = "lava310"
-    inside = str(Path(place) / "bin" / "python")
-    made = ((python, "-m", "venv", place), (inside, "-m", "pip", "install", LAVA))
-    return made, (f"then set {NAMED}={inside} (in a checkout make setup-lava310 does all of it)",)
+    named = os.environ.get(NAMED, "")
+    inside = Path(named) if named else _BESIDE / "bin" / "python"
+    place = str(inside.parents[1])
+    made = ((python, "-m", "venv", place), (str(inside), "-m", "pip", "install", LAVA))
+    return made, (f"it goes to {place}; {NAMED} names the Python of another place",)

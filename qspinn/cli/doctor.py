@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from dataclasses import asdict
@@ -13,6 +14,9 @@ from qspinn.backend import Tool, backends
 from qspinn.errors import QspinnError, ToolchainError
 from qspinn.installing import Command
 from qspinn.report import tables
+
+_OF_INSTALLERS = re.compile(r"-|.*/|(pip|venv|install|apt-get|uv|ensurepip)$")
+"""Words of their commands that are no packages: options, paths, their own."""
 
 
 @click.command(name="doctor")
@@ -63,8 +67,9 @@ def chosen(found: list[Tool], wanted: str) -> list[Tool]:
 
 
 def _installs(tool: Tool, word: str) -> bool:
-    """Whether the commands that install a tool have ``word`` in what they are given."""
-    return any(word in given for command in tool.install for given in command[1:])
+    """Whether the commands that install a tool have ``word`` in a package that they name."""
+    given = (each for command in tool.install for each in command[1:])
+    return any(word in each for each in given if not _OF_INSTALLERS.match(each))
 
 
 def install(tool: Tool, *, run: bool) -> None:
