@@ -89,7 +89,8 @@ def _fix(options: dict[str, Any]) -> None:
         return
     screen = tables.console()
     screen.print(tables.assumptions(made.imported.assumptions))
-    screen.print(tables.changes(made.changes))
+    if made.changes:
+        screen.print(tables.changes(made.changes))
     screen.print(f"Wrote {options['fix']}", markup=False)
 
 
