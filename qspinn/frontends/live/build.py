@@ -20,6 +20,7 @@ from qspinn.ir import (
     VOTE,
     Array,
     Delay,
+    Flatten,
     Graph,
     Input,
     Neuron,
@@ -29,6 +30,7 @@ from qspinn.ir import (
     Scale,
     Shape,
     State,
+    SumPool2d,
 )
 from qspinn.signals import Signal, infer
 from qspinn.verify import verify
@@ -91,6 +93,7 @@ class Build:
         most: Neurons -> the most spikes a step that the framework lets them send.
         readable: Neurons without reset -> the integrators that their membranes are.
         reserved: Module paths -> names that feedback reads before the neurons are made.
+        stateful: ids of the modules that became neurons -> their paths.
     """
 
     choices: Choices
@@ -103,6 +106,7 @@ class Build:
     most: dict[str, int] = field(default_factory=dict)
     readable: dict[str, Cell] = field(default_factory=dict)
     reserved: dict[str, str] = field(default_factory=dict)
+    stateful: dict[int, str] = field(default_factory=dict)
 
     # --- nodes ---
 
@@ -206,7 +210,12 @@ class Build:
     # --- the end ---
 
     def finish(self, name: str, wire: Wire) -> Graph:
-        """The graph whose output is ``wire``."""
+        """The graph whose output is ``wire``.
+
+        Raises:
+            FrontendError: Nothing reads its end, or what stands between its nodes has no place
+                on a target.
+        """
         if wire.node in self.readable and (self.choices.readout or "").startswith("membrane"):
             wire = self._unfiring(wire)
         source = self.nodes[wire.node]
@@ -229,6 +238,7 @@ class Build:
         if wire.factor != 1:
             self.note("output", f"spikes are 1, not {wire.factor:g}: no decision depends on it")
         self._prune()
+        self._require_connections()
         self._note_rules()
         sends = {n for n, w in self.wires.items() if w.signal.kind != "current"}
         kept = {each: cell for each, cell in self.cells.items() if each in self.nodes}
@@ -281,6 +291,24 @@ class Build:
         if not any(isinstance(self.nodes[n], Input) for n in needed):
             raise FrontendError("the output does not depend on the input")
         self.nodes = {n: node for n, node in self.nodes.items() if n in needed}
+
+    def _require_connections(self) -> None:
+        """Refuse currents that reach neurons over a node that no target computes on them."""
+        words = {"Flatten": "nn.Flatten", "SumPool2d": "the sum pooling"}
+        for node in self.nodes.values():
+            for source in node.inputs if isinstance(node, Neuron) else ():
+                between = self.nodes[source]
+                graded = self.wires[source].signal.kind == "current"
+                if graded and isinstance(between, (Flatten, SumPool2d)):
+                    what = type(between).__name__
+                    path = self.paths.get(source, source).removesuffix(".flat")
+                    neurons = self.paths.get(node.name, node.name)
+                    raise FrontendError(
+                        f"is a {what} between a connection and its neurons, net.{neurons}; "
+                        "targets have it for spikes only",
+                        hint=f"put {words[what]} behind the neurons",
+                        at=f"net.{path}",
+                    )
 
     def _note_rules(self) -> None:
         for word, option in (

@@ -120,11 +120,23 @@ def avg_pool(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wir
 
 
 def adaptive_pool(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wire:
-    """A mean over windows of one size, where the output divides the input."""
-    size = wire.shape[1:]
-    wanted = pair(module.output_size) if module.output_size is not None else size
-    if len(size) != 2 or any(s % w for s, w in zip(size, wanted, strict=True)):
-        raise FrontendError(f"makes {wanted} of {size}, with windows of several sizes")
+    """A mean over windows of one size, where the output divides the input.
+
+    A dimension for which the module says None stays as it is.
+
+    Raises:
+        FrontendError: The signal is no image, or its windows would have several sizes.
+    """
+    size, said = wire.shape[1:], module.output_size
+    if len(size) != 2:
+        raise FrontendError(f"pools a signal of shape {wire.shape}; it takes (channels, y, x)")
+    each = (said, said) if said is None or isinstance(said, int) else tuple(said)
+    wanted = tuple(s if w is None else int(w) for s, w in zip(size, each, strict=True))
+    if any(w < 1 or s % w for s, w in zip(size, wanted, strict=True)):
+        raise FrontendError(
+            f"makes {wanted} of {size}, with windows of several sizes",
+            hint="give an output size that divides the signal's",
+        )
     kernel = (size[0] // wanted[0], size[1] // wanted[1])
     node = AvgPool2d(name=build.name(path), inputs=(wire.node,), kernel=kernel, stride=kernel)
     return build.add(node, wire.signal, factor=wire.factor)

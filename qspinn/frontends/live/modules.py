@@ -93,11 +93,11 @@ def unread(module: Any) -> FrontendError:
 
 
 def children(module: Any) -> Iterator[tuple[str, Any]]:
-    """The children of a container in the order in which it runs them."""
+    """The children of a container in the order in which it runs them, a repeated one each time."""
     if kind(module).name == "Network":
         yield "spiking_model", module.spiking_model
     else:
-        yield from module.named_children()
+        yield from ((name, each) for name, each in module._modules.items() if each is not None)
 
 
 def plain(module: Any) -> bool:

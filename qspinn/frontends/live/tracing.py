@@ -86,6 +86,14 @@ def _last(build: Build, module: Any, watch: Watch, found: list[Value]) -> str:
             )
     ends = list(dict.fromkeys(o.path for value in found for o in value.origins))
     if len(ends) == 1 and ends[0] != INPUT:
+        sent = any(o.out == 0 for value in found for o in value.origins)
+        if not sent and build.choices.readout is None:
+            raise FrontendError(
+                f"returns a state of net.{ends[0]}, not its spikes",
+                at=label("", module),
+                hint="return the spikes; membranes are read with reset_mechanism='none' and "
+                "readout=",
+            )
         return ends[0]
     raise FrontendError(
         f"returns values of {len(ends)} modules: {listed(ends)}",
@@ -103,8 +111,9 @@ def _check_states(path: str, calls: list[Call], module: Any) -> None:
         for state in call.states:
             first = call.step == 0 and not state.origins and state.zero
             own = [(o.path, o.step) for o in state.origins] == [(path, call.step - 1)]
-            if not first and not (own and not state.lost):
-                what = state.lost or listed([o.path for o in state.origins])
+            if not first and not (own and not state.lost and not state.gathered):
+                side = "values side by side" if state.gathered else ""
+                what = state.lost or side or listed([o.path for o in state.origins])
                 raise FrontendError(
                     f"its state in step {call.step} is not what it returned in the step before, "
                     f"but {what if state.origins else 'a constant that is not zero'}",
@@ -121,6 +130,13 @@ def _agreed(path: str, calls: list[Call], module: Any) -> list[Origin]:
             origins = listed([o.path for o in call.value.origins])
             raise FrontendError(
                 f"reads {call.value.lost} of {origins}, computed between modules",
+                at=at,
+                hint="only sums, reshapings and steps of time may stand between modules",
+            )
+        if call.value.gathered:
+            origins = listed([o.path for o in call.value.origins])
+            raise FrontendError(
+                f"reads values of {origins} that stand side by side (cat, stack, assignment)",
                 at=at,
                 hint="only sums, reshapings and steps of time may stand between modules",
             )

@@ -77,11 +77,16 @@ class Value:
         lost = next((value.lost for value in found if value.lost), "")
         gathered = any(value.gathered for value in found)
         value = Value(origins, shape, lost=lost, gathered=gathered)
+        if name in SAME or name in ("view_as", "reshape_as"):  # of the others only type or shape
+            value = replace(found[0], shape=shape)
+            return _reshape(value, name, found[0].shape) if name not in SAME else value
         if lost:
             return value
-        if name in SAME:
-            return value
-        if name in _GATHERED or name == "__setitem__":
+        if "out" in kwargs:
+            return replace(value, lost=f"{name} with out=")
+        if name == "__setitem__":
+            return _assigned(value, args, of)
+        if name in _GATHERED:
             return replace(value, gathered=True)
         if gathered:
             return value if name in _REDUCED else replace(value, lost=name)
@@ -92,8 +97,17 @@ class Value:
         return _cut(value, name, args, kwargs, found[0].shape, place)
 
 
+def _assigned(value: Value, args: Any, of: Callable[[Any], Value]) -> Value:
+    """What holds values that were put into a constant's places; other places stay constant."""
+    target, put = of(args[0]), [of(t) for t in tensors(args[2:])]
+    recorded = all(v.origins for v in put) and bool(put)
+    if target.origins and not (target.gathered and recorded):
+        return replace(value, lost="an assignment to a part")
+    return replace(value, gathered=True)
+
+
 def _sum(value: Value, name: str, args: Any, kwargs: Any, found: list[Value]) -> Value:
-    if set(kwargs) - {"other", "input", "out"}:
+    if set(kwargs) - {"other", "input"}:
         return replace(value, lost=f"{name} with {', '.join(kwargs)}")
     if any(v.shape != value.shape for v in found):
         return replace(value, lost="a sum of different shapes")
@@ -141,11 +155,31 @@ def _step(name: str, args: Any, kwargs: Any, shape: Shape, place: int) -> int | 
 
 
 def function_name(function: Any) -> str:
-    """The name of a torch function; of an attribute its own, not `__get__`."""
+    """The name of a torch function; of an attribute its own, not `__get__`, with = if it is set."""
     name = getattr(function, "__name__", str(function))
-    if name == "__get__":
-        name = getattr(getattr(function, "__self__", None), "__name__", name)
+    if name in ("__get__", "__set__"):
+        equals = "=" if name == "__set__" else ""
+        name = getattr(getattr(function, "__self__", None), "__name__", name) + equals
     return str(name)
+
+
+def overwritten(name: str, args: Any, kwargs: Any) -> list[Any]:
+    """The tensors that the function ``name`` changes in place."""
+    written = list(tensors(kwargs.get("out")))
+    single = name.endswith("_") and not name.endswith("__") and name not in SAME
+    operator = name.startswith("__i") and name not in ("__iter__", "__invert__")
+    attribute = name.endswith("=") and name not in ("requires_grad=", "grad=")
+    if single or operator or attribute or name == "__setitem__" or kwargs.get("inplace") is True:
+        written += list(tensors(args[0] if args else kwargs))
+    return written
+
+
+def storage(tensor: Any) -> int:
+    """The address of the memory that a tensor shares with its views; 0 for none."""
+    try:
+        return int(tensor.untyped_storage().data_ptr())
+    except (NotImplementedError, RuntimeError):  # sparse, or a subclass without memory
+        return 0
 
 
 def tensors(value: Any) -> Iterator[Any]:

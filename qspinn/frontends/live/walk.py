@@ -32,13 +32,20 @@ def follow(build: Build, path: str, module: Any, wire: Wire, lead: int) -> Wire:
 
 
 def leaf(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
-    """The nodes of one module of a framework that reads the sum of ``wires``."""
+    """The nodes of one module of a framework that reads the sum of ``wires``.
+
+    A layer may stand in several places, which then share its weights; neurons may not.
+
+    Raises:
+        FrontendError: It has no exact counterpart, or cannot read what is sent to it.
+    """
     found = kind(module)
     with located(label(path, module)):
         _require_plain(build, path, module)
         if any(wire.votes for wire in wires):
             raise FrontendError("lies behind a VotingLayer, which is the end of a network")
         if found.neurons is not None:
+            _require_own_state(build, path, module)
             return found.neurons(build, path, module, wires, lead)
         if len(wires) > 1:
             raise FrontendError(
@@ -50,6 +57,16 @@ def leaf(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int)
         if (found.package, found.name) == ("spikingjelly", "LinearRecurrentContainer"):
             return _recurrent(build, path, module, wires[0], lead)
         raise unread(module)
+
+
+def _require_own_state(build: Build, path: str, module: Any) -> None:
+    """Refuse neurons that stand in two places: each of ours has a state of its own."""
+    first = build.stateful.setdefault(id(module), path)
+    if first != path:
+        raise FrontendError(
+            f"keeps one state for two places: it is net.{first} as well",
+            hint="give each use neurons of its own",
+        )
 
 
 def _require_plain(build: Build, path: str, module: Any) -> None:

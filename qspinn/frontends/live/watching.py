@@ -11,7 +11,16 @@ from typing import Any
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.modules import STEPWISE, label, leaves
 from qspinn.frontends.live.state import untouched
-from qspinn.frontends.live.values import SAME, TAKEN, Origin, Value, function_name, tensors
+from qspinn.frontends.live.values import (
+    SAME,
+    TAKEN,
+    Origin,
+    Value,
+    function_name,
+    overwritten,
+    storage,
+    tensors,
+)
 
 INPUT = ""
 """The path under which the sample is known: no leaf has it, for the root is none."""
@@ -42,12 +51,14 @@ class Watch:
     Attributes:
         known: id of a tensor -> where its values come from.
         alive: Keeps the ids from being used again.
+        written: Memory that was changed in place -> the function that did it.
         calls: Of leaves, in order.
         inside: How deep in leaves the run is; what they do is their own matter.
     """
 
     known: dict[int, Value] = field(default_factory=dict)
     alive: list[Any] = field(default_factory=list)
+    written: dict[int, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     inside: int = 0
 
@@ -55,6 +66,9 @@ class Watch:
         """Where a tensor comes from; one that nothing made is a constant."""
         found = self.known.get(id(tensor))
         if found is None:
+            lost = self.written.get(storage(tensor), "") if self.written else ""
+            if lost:
+                return Value(shape=tuple(tensor.shape), lost=lost)
             return Value(shape=tuple(tensor.shape), zero=not bool(tensor.detach().any()))
         return replace(found, shape=tuple(tensor.shape))
 
@@ -78,15 +92,33 @@ class Watch:
             )
         if name == "__setitem__":
             out = args[0]
+        made = []
         for place, tensor in enumerate(tensors(out)):
-            if any(tensor is t for t in tensors((args, kwargs))) and id(tensor) in self.known:
-                if name not in SAME:  # in place
-                    self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
-                continue
-            self.learn(tensor, self._derived(function, args, kwargs, tensor, place))
+            given = any(tensor is t for t in tensors((args, kwargs))) and id(tensor) in self.known
+            if not (given and name in SAME):
+                made.append((tensor, self._derived(name, args, kwargs, tensor, place)))
+        self._overwrite(name, args, kwargs)
+        for tensor, value in made:
+            self.learn(tensor, value)
 
-    def _derived(self, function: Any, args: Any, kwargs: Any, out: Any, place: int) -> Value:
-        return Value.made(function_name(function), args, kwargs, self.of, tuple(out.shape), place)
+    def _derived(self, name: str, args: Any, kwargs: Any, out: Any, place: int) -> Value:
+        value = Value.made(name, args, kwargs, self.of, tuple(out.shape), place)
+        if name in SAME and not out.is_floating_point():
+            source = next(tensors((args, kwargs)))
+            if source.is_floating_point():
+                return replace(value, lost="a cast to integers")
+        return value
+
+    def _overwrite(self, name: str, args: Any, kwargs: Any) -> None:
+        """Give up what shares memory with a tensor that a function changes in place."""
+        places = {storage(t) for t in overwritten(name, args, kwargs)} - {0}
+        if not places:
+            return
+        lost = f"an in-place {name.strip('_=')}"
+        self.written.update(dict.fromkeys(places, lost))
+        for tensor in self.alive:
+            if storage(tensor) in places:
+                self.known[id(tensor)] = replace(self.known[id(tensor)], lost=lost)
 
 
 def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:

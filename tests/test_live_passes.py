@@ -1,0 +1,308 @@
+"""Forward passes and containers that a graph could say wrongly: read exactly, or refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live_nets import assert_same_output, in_double, lively, spikes, steps_of, tensor
+from qspinn.errors import FrontendError
+from qspinn.frontends.live import load
+from qspinn.ir import Linear, Neuron
+
+pytestmark = [
+    pytest.mark.needs("snntorch"),
+    pytest.mark.filterwarnings("ignore:To copy construct:UserWarning"),
+]
+
+
+@pytest.fixture
+def snn() -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import snntorch
+
+    torch.manual_seed(5)
+    return snntorch
+
+
+def lif(snn: Any) -> Any:
+    return snn.Leaky(beta=0.85, threshold=0.3, init_hidden=True)
+
+
+def passing(snn: Any, forward: Any) -> Any:
+    """A network of one step whose forward pass is ``forward(net, x)``."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 5), nn.Linear(8, 5)
+            self.lif = lif(snn)
+
+        def forward(self, x: Any) -> Any:
+            return forward(self, x)
+
+    return lively(Net())
+
+
+# --- modules that stand in several places ---
+
+
+def test_a_layer_in_two_places_shares_its_weights(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    shared = nn.Linear(5, 5)
+    net = lively(nn.Sequential(shared, lif(snn), shared, lif(snn)))
+    x = spikes(rng, 5)
+    model = load(in_double(net))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+    assert len(model.graph.of_type(Linear)) == len(model.graph.of_type(Neuron)) == 2
+
+
+def test_a_pooling_in_two_places(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    pool = nn.AvgPool2d(2)
+    net = lively(nn.Sequential(
+        pool, nn.Conv2d(1, 2, 1), lif(snn), pool, nn.Conv2d(2, 3, 1), lif(snn)
+    ))  # fmt: skip
+    x = spikes(rng, 1, 8, 8)
+    model = load(in_double(net), tensor(x[:, 0]))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+    assert model.graph.of_type(Neuron)[-1].shape == (3, 2, 2)
+
+
+def test_neurons_in_two_places_are_refused(snn: Any) -> None:
+    from torch import nn
+
+    block = nn.Sequential(nn.Linear(5, 5), lif(snn))
+    with pytest.raises(FrontendError, match=r"one state for two places: it is net\.0\.1") as found:
+        load(nn.Sequential(block, block))
+    assert found.value.at == "net.1.1 (snn.Leaky)"
+    assert "its own" in found.value.hint
+
+
+# --- values that stand side by side, or were changed in place ---
+
+
+def assigned(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    h[:, 1:] = 0.0
+    return net.lif(h)
+
+
+def averaged(net: Any, x: Any) -> Any:
+    import torch
+
+    return net.lif(torch.stack([net.a(x), net.b(x)]).mean(0))
+
+
+def joined(net: Any, x: Any) -> Any:
+    import torch
+
+    return net.lif(torch.cat([net.a(x), net.b(x)], 1))
+
+
+def filled(net: Any, x: Any) -> Any:
+    import torch
+
+    h = torch.zeros(len(x), 5)
+    h[:, :] = net.a(x)
+    return net.lif(h)
+
+
+def zeroed(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    h[:, 1:].zero_()
+    return net.lif(h)
+
+
+def viewed(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    h.view(-1).mul_(2)
+    return net.lif(h)
+
+
+def of_data(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    h.data.mul_(2)
+    return net.lif(h)
+
+
+def data_set(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    h.data = net.b(x)
+    return net.lif(h)
+
+
+def added_to_a_view(net: Any, x: Any) -> Any:
+    h = net.a(x)
+    part = h.detach()
+    part += net.b(x)
+    return net.lif(h)
+
+
+def rectified(net: Any, x: Any) -> Any:
+    import torch
+
+    h = net.a(x)
+    torch.nn.functional.relu(h.detach(), inplace=True)
+    return net.lif(h)
+
+
+def written_out(net: Any, x: Any) -> Any:
+    import torch
+
+    h = net.a(x)
+    torch.add(net.a.bias, net.b(x), out=h)
+    return net.lif(h)
+
+
+def into_a_buffer(net: Any, x: Any) -> Any:
+    import torch
+
+    h = torch.zeros(len(x), 5)
+    part = h[:]
+    part += net.b(x)
+    return net.lif(net.a(x) + h)
+
+
+def as_integers(net: Any, x: Any) -> Any:
+    import torch
+
+    return net.lif(net.a(x).to(torch.int32).float())
+
+
+def part_of_what_is_sent(net: Any, x: Any) -> Any:
+    sent = net.lif(net.a(x))
+    sent[:, 1:] = 0
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (assigned, "reads an assignment to a part of a"),
+        (averaged, "values of a, b that stand side by side"),
+        (joined, "values of a, b that stand side by side"),
+        (filled, "values of a that stand side by side"),
+        (zeroed, "reads an in-place zero of a"),
+        (viewed, "reads an in-place mul of a"),
+        (of_data, "reads an in-place mul of a"),
+        (data_set, "reads an in-place data of a"),
+        (added_to_a_view, "reads an in-place add of a"),
+        (rectified, "reads an in-place relu of a"),
+        (written_out, "reads add with out= of"),
+        (into_a_buffer, "reads an in-place add of"),
+        (as_integers, "reads a cast to integers of a"),
+        (part_of_what_is_sent, "returns an assignment to a part of what lif sent"),
+    ],
+)
+def test_what_a_graph_cannot_say_is_refused(snn: Any, forward: Any, message: str) -> None:
+    import torch
+
+    with pytest.raises(FrontendError, match=message) as found:
+        load(passing(snn, forward), torch.ones(2, 8))
+    assert found.value.at.startswith("net")
+
+
+def of_anothers_type(net: Any, x: Any) -> Any:
+    """The tensor that gives its type or shape is no summand."""
+    other = net.b(x)
+    h = net.a(x).type_as(other).view_as(other)
+    return net.lif(h)
+
+
+def test_a_tensor_that_gives_its_type_is_not_read(snn: Any, rng: Any) -> None:
+    net, x = in_double(passing(snn, of_anothers_type)), spikes(rng, 8)
+    model = load(net, tensor(x[:, 0]))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+    assert len(model.graph.of_type(Linear)) == 1
+
+
+# --- what a pass over time returns ---
+
+
+def recording(snn: Any, what: str, **more: Any) -> Any:
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(8, 5), snn.Leaky(beta=0.85, threshold=0.3, **more)
+
+        def forward(self, x: Any) -> Any:
+            mem, sent, seen = self.lif.init_leaky(), [], []
+            filled = torch.zeros(len(x), x.shape[1], 5, dtype=x.dtype)
+            for step, now in enumerate(x):
+                spk, mem = self.lif(self.fc(now), mem)
+                if what == "clamped":
+                    mem[:, 1:] = 0
+                filled[step] = spk
+                sent.append(spk)
+                seen.append(mem)
+            if what == "filled":
+                return filled
+            return torch.stack(seen if what == "mem" else sent)
+
+    return lively(Net())
+
+
+def test_returned_membranes_are_no_spikes(snn: Any, rng: Any) -> None:
+    import torch
+
+    x = torch.ones(4, 1, 8)
+    with pytest.raises(FrontendError, match=r"returns a state of net\.lif") as found:
+        load(recording(snn, "mem"), x)
+    assert "readout=" in found.value.hint
+    net = recording(snn, "mem", reset_mechanism="none")
+    assert load(net, x, readout="membrane_last").graph.output.readout == "membrane_last"
+    assert load(recording(snn, "mem"), x, output="lif").graph.output.readout == "count"
+
+
+def test_a_state_that_is_changed_between_steps_is_refused(snn: Any) -> None:
+    import torch
+
+    with pytest.raises(FrontendError, match="its state in step 1 is not what it returned"):
+        load(recording(snn, "clamped"), torch.ones(4, 1, 8))
+
+
+@pytest.mark.parametrize("what", ["sent", "filled"])
+def test_spikes_may_be_recorded_either_way(snn: Any, rng: Any, what: str) -> None:
+    net, x = in_double(recording(snn, what)), spikes(rng, 8)
+    model = load(net, tensor(x[:1, :4].swapaxes(0, 1)))
+    sent = net(tensor(x.swapaxes(0, 1))).detach().numpy().swapaxes(0, 1)
+    assert_same_output(model, x, np.asarray(sent))
+
+
+# --- layers ---
+
+
+def test_an_adaptive_pooling_that_keeps_a_dimension(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    net = lively(nn.Sequential(
+        nn.Conv2d(1, 2, 3), lif(snn), nn.AdaptiveAvgPool2d((None, 1)), nn.Conv2d(2, 2, 1), lif(snn)
+    ))  # fmt: skip
+    x = spikes(rng, 1, 6, 8)
+    model = load(in_double(net), tensor(x[:, 0]))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+    assert model.graph.of_type(Neuron)[-1].shape == (2, 4, 1)
+
+
+def test_a_flatten_of_currents_is_refused_by_its_path(snn: Any) -> None:
+    import torch
+    from torch import nn
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), lif(snn))
+    with pytest.raises(FrontendError, match=r"between a connection and its neurons, net\.2") as e:
+        load(net, torch.ones(1, 1, 6, 6))
+    assert e.value.at == "net.1"
+    assert e.value.hint == "put nn.Flatten behind the neurons"
