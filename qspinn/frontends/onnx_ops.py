@@ -11,7 +11,7 @@ import numpy as np
 from qspinn.errors import FrontendError
 from qspinn.fixed import FloatArray
 from qspinn.frontends.onnx_file import FileNode
-from qspinn.frontends.onnx_net import Synapses, Units
+from qspinn.frontends.onnx_net import Steps, Synapses, Units
 from qspinn.frontends.onnx_values import (
     Current,
     Value,
@@ -32,6 +32,11 @@ from qspinn.frontends.onnx_walk import (
 from qspinn.frontends.onnx_weights import Constant, carried, times_inputs
 from qspinn.ir import Conv1d, Conv2d, Linear, Param, Shape
 from qspinn.signals import Signal, infer
+
+_FLOATS = (1, 10, 11, 16)
+"""Of TensorProto: FLOAT, FLOAT16, DOUBLE and BFLOAT16."""
+_WHOLE = 1e-4
+"""How far from a level a limit may be that means it: both are stored in float32."""
 
 
 def signal(args: Args, index: int = 0) -> Wave | Current:
@@ -219,8 +224,8 @@ def batch_norm(walk: Walk, node: FileNode, args: Args) -> Value:
 
 
 def add(walk: Walk, node: FileNode, args: Args) -> Value:
-    """A bias, or two sums that the same units add up."""
-    if node.op == "Add" and all(isinstance(a, Wave | Current) for a in args):
+    """A bias, or two sums that the same units add up or subtract."""
+    if node.op in ("Add", "Sub") and all(isinstance(a, Wave | Current) for a in args):
         return _joined(walk, node, args)
     x, other, swapped = _with_constant(args)
     shift = per_element(other, seen(x), lifted=walk.lifted)
@@ -235,8 +240,10 @@ def _joined(walk: Walk, node: FileNode, args: Args) -> Current:
     if len(both) != 2 or both[0].shape != both[1].shape or any(p.pool for p in both):
         raise FrontendError("adds signals of different shapes, or a maximum of sums",
                             hint="put a Relu before the maximum")  # fmt: skip
-    synapses = (*both[0].synapses, *both[1].synapses)
-    return Current(both[0].shape, synapses, both[0].bias + both[1].bias)
+    first, second = both
+    if node.op == "Sub":
+        second = second.times(np.array(-1.0), np.zeros(()))
+    return Current(first.shape, (*first.synapses, *second.synapses), first.bias + second.bias)
 
 
 def multiply(walk: Walk, node: FileNode, args: Args) -> Value:
@@ -264,6 +271,15 @@ def same(walk: Walk, node: FileNode, args: Args) -> Value:
     return signal(args)
 
 
+def cast(walk: Walk, node: FileNode, args: Args) -> Value:
+    """Numbers of another width, which are the same to a network."""
+    if node.get("to", 0) not in _FLOATS:
+        raise FrontendError(f"casts a signal to the type {node.get('to', 0)}, which rounds it",
+                            hint="leave the Cast out, or quantize with QuantizeLinear and "
+                            "DequantizeLinear")  # fmt: skip
+    return signal(args)
+
+
 # --- rectifiers ---
 
 
@@ -280,7 +296,7 @@ def clip(walk: Walk, node: FileNode, args: Args) -> Value:
     x = signal(args)
     low = _limit(constant(args, 1, "minimum"), node.get("min", -np.inf))
     high = _limit(constant(args, 2, "maximum"), node.get("max", np.inf))
-    rectified = isinstance(x, Wave) and x.positive and not np.any(x.shift)
+    rectified = isinstance(x, Wave) and x.positive and (x.gain >= 0).all() and not np.any(x.shift)
     if high <= 0 or not (low == 0 or (rectified and low <= 0)):
         raise FrontendError(
             f"keeps values between {low:g} and {high:g}",
@@ -303,14 +319,22 @@ def _limit(given: Constant | None, otherwise: float) -> float:
 
 def capped(walk: Walk, node: FileNode, x: Wave, cap: float | None) -> Wave:
     """Rectified units with a limit, where they are read only here."""
+    if cap is None:
+        return x
     at = next((i for i, u in enumerate(walk.layers) if u.name == x.layer), None)
     layer = walk.layers[at] if at is not None else None
-    alone = walk.readers[node.inputs[0]] == 1 and x.gain.size == 1 and x.gain.item() > 0
+    alone = walk.alone(x) and x.gain.size == 1 and x.gain.item() > 0
     if at is None or not isinstance(layer, Units) or not alone:
         return walk.rectified(x, node.label, cap)
-    if cap is not None:
-        limit = cap / float(x.gain.item())
+    limit = cap / float(x.gain.item())
+    if layer.steps is None:
         walk.layers[at] = replace(layer, cap=min(limit, layer.cap or limit))
+        return x
+    unit, most = layer.steps.unit, limit / layer.steps.unit
+    if most < layer.steps.most:
+        if abs(most - round(most)) > _WHOLE or round(most) < 1:
+            return walk.rectified(x, node.label, cap)
+        walk.layers[at] = replace(layer, cap=unit * round(most), steps=Steps(unit, round(most)))
     return x
 
 
@@ -323,5 +347,5 @@ def scaled_alike(x: Wave) -> bool:
 OPS: dict[str, Operator] = {
     ":Gemm": gemm, ":MatMul": matmul, ":Conv": conv, ":BatchNormalization": batch_norm,
     ":Add": add, ":Sub": add, ":Mul": multiply, ":Div": multiply, ":Relu": relu, ":Clip": clip,
-    ":Identity": same, ":Dropout": same, ":Cast": same,
+    ":Identity": same, ":Dropout": same, ":Cast": cast,
 }  # fmt: skip

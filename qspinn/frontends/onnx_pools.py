@@ -41,7 +41,7 @@ def global_average(walk: Walk, node: FileNode, args: Args) -> Value:
 def reduce_mean(walk: Walk, node: FileNode, args: Args) -> Value:
     """The mean of each channel, said in another way."""
     x = _averaged(wave(args))
-    rank = len(x.shape) + 1 - walk.lifted
+    rank = len(_outer(walk, x.shape)) + 1
     axes = axes_of(node, [np.zeros(()), *[a.values for a in args[1:] if isinstance(a, Constant)]])
     if axes is None or sorted(a % rank for a in axes) != list(range(2, rank)):
         raise FrontendError(f"averages over the axes {axes}", hint="average over whole images")
@@ -152,7 +152,7 @@ def _window(walk: Walk, node: FileNode, shape: Shape) -> tuple[Pair, Pair, Pair]
 
 def flatten(walk: Walk, node: FileNode, args: Args) -> Value:
     """Each sample in one dimension."""
-    rank = len(seen(signal(args))) + 1 - walk.lifted
+    rank = len(_outer(walk, seen(signal(args)))) + 1
     axis = node.get("axis", 1)
     if axis % rank != 1:
         raise FrontendError(f"flattens from the axis {axis} on", hint="flatten from axis 1 on")

@@ -84,8 +84,9 @@ def quantize_linear(walk: Walk, node: FileNode, args: Args) -> Value:
     if unit.size != 1 or zero.size != 1:
         raise FrontendError("quantizes a signal with several scales",
                             hint="quantize activations per tensor")  # fmt: skip
-    alone = walk.readers[node.inputs[0]] == 1
-    return Stepped(signal(args), float(unit.item()), int(zero.item()), low, high, alone)
+    found = signal(args)
+    alone = walk.alone(found)
+    return Stepped(found, float(unit.item()), int(zero.item()), low, high, alone)
 
 
 def dequantize_linear(walk: Walk, node: FileNode, args: Args) -> Value:
@@ -136,9 +137,9 @@ def quant(walk: Walk, node: FileNode, args: Args) -> Value:
         raise FrontendError("quantizes a signal with several scales",
                             hint="quantize activations per tensor")  # fmt: skip
     start = int(np.rint(zero.values.item()))
-    alone = walk.readers[node.inputs[0]] == 1
+    found = signal(args)
     step = (float(unit.item()), low - start, high - start)
-    return activation(walk, node, signal(args), step, alone=alone)
+    return activation(walk, node, found, step, alone=walk.alone(found))
 
 
 def _ranked(numbers: Array, values: Array) -> FloatArray:
@@ -180,26 +181,36 @@ def activation(
         node: The quantizer.
         x: What it rounds.
         step: Its unit, and its lowest and highest integer.
-        alone: Whether nobody else reads ``x``.
+        alone: Whether nobody else reads ``x`` or another name of its layer.
+
+    Raises:
+        FrontendError: The unit is so large that only zero remains.
     """
     unit, low, high = step
     if isinstance(x, Wave) and x.layer == walk.input:
-        return _entry(walk, node, x, step)
+        return _entry(walk, node, x, step, alone=alone)
     if isinstance(x, Current) and low == 0 and high > 0 and x.pool is None:
         return walk.rectified(x, node.label, unit * high, Steps(unit, high))
     at = [i for i, layer in enumerate(walk.layers) if isinstance(x, Wave) and layer.name == x.layer]
     layer = walk.layers[at[0]] if at else None
     bare = isinstance(x, Wave) and x.gain.size == 1 and x.gain.item() == 1 and not np.any(x.shift)
     if isinstance(layer, Units) and alone and bare and low <= 0 < high and not layer.steps:
-        walk.layers[at[0]] = replace(layer, cap=unit * high, steps=Steps(unit, high))
+        most = high if layer.cap is None else min(high, int(np.rint(layer.cap / unit)))
+        if most < 1:
+            raise FrontendError(f"rounds values up to {layer.cap:g} to multiples of {unit:g}: zero",
+                                hint="quantize with a smaller scale")  # fmt: skip
+        walk.layers[at[0]] = replace(layer, cap=unit * most, steps=Steps(unit, most))
         return x
     walk.note(node.label, f"rounds to multiples of {unit:g}, which is not kept: spikes carry the "
                           "value as it is")  # fmt: skip
     return x
 
 
-def _entry(walk: Walk, node: FileNode, x: Wave, step: tuple[float, int, int]) -> Wave:
-    if walk.layers or walk.grain or x.gain.size > 1 or x.gain.item() != 1 or np.any(x.shift):
+def _entry(
+    walk: Walk, node: FileNode, x: Wave, step: tuple[float, int, int], *, alone: bool
+) -> Wave:
+    bare = x.gain.size == 1 and x.gain.item() == 1 and not np.any(x.shift)
+    if walk.layers or walk.grain or not bare or not alone:
         walk.note(node.label, "rounds the input, which is not kept")
         return x
     walk.grain = step

@@ -101,6 +101,7 @@ def per_element(values: Array, shape: Shape, *, lifted: bool = False) -> FloatAr
         FrontendError: It does not broadcast to a sample.
     """
     found = np.asarray(values, np.float64)
+    lifted = lifted and len(shape) == 3
     rank = len(shape) - lifted
     if found.ndim == rank + 1 and len(found) == 1:
         found = found[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from qspinn.ir import Array, Node, Param, Scale, Shape
 
 Args = Sequence[Value | None]
 """None stands for an argument that is left out."""
+T = TypeVar("T", bound=Node)
 Operator = Callable[["Walk", FileNode, Args], Value]
 
 MOST_UNITS = 1 << 20
 """Of a layer."""
 MOST_GATHERED = 1 << 26
 """By the windows of a layer."""
-POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
+POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
 THROUGH = ("Flatten", "Reshape", "Squeeze", "MaxPool", "Identity", "Dropout")
 """What integers between QuantizeLinear and DequantizeLinear pass as their values would."""
 
@@ -45,6 +47,8 @@ class Walk:
         values: What each name of the file stands for.
         notes: What was assumed.
         grain: See `Ann`.
+        readers: How many nodes read each name, those aside that ask for its shape.
+        names: What the file calls the signals of each layer: scaled, or as they are.
     """
 
     file: FileGraph
@@ -57,6 +61,8 @@ class Walk:
     notes: list[Assumption] = field(default_factory=list)
     grain: tuple[float, int, int] | None = None
     readers: Counter[str] = field(default_factory=Counter)
+    names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    placed: set[str] = field(default_factory=set)
     spent: int = 0
     taken: set[str] = field(default_factory=lambda: {"output"})
 
@@ -98,10 +104,37 @@ class Walk:
         """
         if isinstance(layer, Passing):
             check_size(layer.node, layer.shape)
+        else:
+            own = tuple(replace(s, node=self.once(s.node)) for s in layer.synapses)
+            layer = replace(layer, synapses=own)
         require_small(layer.shape)
         self.layers.append(layer)
         self.shapes[layer.name] = layer.shape
         return layer.name
+
+    def known(self, name: str, value: Value) -> None:
+        """Remember what a name stands for."""
+        self.values[name] = value
+        held = value.value if isinstance(value, Stepped) else value
+        if isinstance(held, Wave):
+            self.names[held.layer].append(name)
+
+    def alone(self, x: Wave | Current) -> bool:
+        """Whether all that its layer sends goes to the node that reads ``x`` now.
+
+        A name with one reader has no further names but that reader's, so none come later.
+        """
+        return isinstance(x, Current) or all(self.readers[n] == 1 for n in self.names[x.layer])
+
+    def once(self, node: T) -> T:
+        """A node under its own name, or another one if it is in the network already.
+
+        A sum that several layers read is computed in each of them.
+        """
+        if node.name in self.placed:
+            node = replace(node, name=self.fresh(node.name))
+        self.placed.add(node.name)
+        return node
 
     # --- what operators are made of ---
 
@@ -127,7 +160,7 @@ class Walk:
         wave = Wave(name, current.shape, positive=True)
         if current.pool is None:
             return wave
-        return self.passed(replace(current.pool, inputs=(name,)), current.pooled, wave)
+        return self.passed(replace(self.once(current.pool), inputs=(name,)), current.pooled, wave)
 
     def ann(self, value: Value) -> Ann:
         """The network whose output is ``value``.
@@ -191,8 +224,8 @@ def walk(file: FileGraph, operators: dict[str, Operator]) -> tuple[Ann, list[Ass
     reading.input = reading.fresh(safe(file.input))
     reading.shapes[reading.input] = shape
     reading.values = {name: Constant(t.values, t.dtype) for name, t in file.tensors.items()}
-    reading.values[file.input] = Wave(reading.input, shape)
-    reading.readers = Counter(name for node in nodes for name in node.inputs)
+    reading.known(file.input, Wave(reading.input, shape))
+    reading.readers = Counter(n for node in nodes if node.op != "Shape" for n in node.inputs)
     for node in dropped:
         reading.note(node.label, f"the final {node.op} is left out: the largest score wins")
     for node in nodes:
@@ -201,7 +234,14 @@ def walk(file: FileGraph, operators: dict[str, Operator]) -> tuple[Ann, list[Ass
     end = next(iter(dropped[0].inputs), "") if dropped else file.output
     if end not in reading.values:
         raise FrontendError("reads nothing", at=dropped[0].label if dropped else file.output)
-    return reading.ann(reading.values[end]), reading.notes
+    ann = reading.ann(reading.values[end])
+    for node in dropped:
+        if node.op == "Sigmoid" and int(np.prod(ann.layers[-1].shape)) == 1:
+            raise FrontendError(
+                "has one score, and the largest of one is always the same", at=node.label,
+                hint="export two outputs and a Softmax: weights (0, w), bias (0, b)",
+            )  # fmt: skip
+    return ann, reading.notes
 
 
 def needed(file: FileGraph) -> list[FileNode]:
@@ -257,7 +297,7 @@ def _step(reading: Walk, node: FileNode, operators: dict[str, Operator]) -> None
         value = made(reading, node, args)
     if isinstance(value, Constant):
         reading.spend(value)
-    reading.values[node.outputs[0]] = value
+    reading.known(node.outputs[0], value)
 
 
 def _quantizes(node: FileNode) -> bool:
