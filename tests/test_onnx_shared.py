@@ -89,6 +89,32 @@ def test_a_limit_and_a_quantizer_hold_both(nodes: Any, rng: Rng, tmp_path: Path)
     assert float(hidden.values["threshold"].values) == imported.meta["T"] / 16
 
 
+def test_a_pair_behind_a_pair(rng: Rng, tmp_path: Path) -> None:
+    """Where the second one sends less than the first, it is a layer of its own."""
+    nodes = ended(*pair("r", "c"), *pair("c", "d", "half"), last="d")
+    made = network(rng, *nodes, unit=np.array(3 / 255), half=np.array(1 / 256))
+    imported = agrees(made, rng, tmp_path)
+    assert len(imported.graph.of_type(Neuron)) == 3
+
+
+def test_one_quantizer_that_is_undone_twice(rng: Rng, tmp_path: Path) -> None:
+    nodes = [
+        *pair("r", "d"), of.node("DequantizeLinear", ["d_q", "unit", "point"], "e"),
+        *shared(limited="d", free="e", first=True),
+    ]  # fmt: skip
+    imported = agrees(network(rng, *nodes, unit=np.array(1 / 64)), rng, tmp_path, exact=True)
+    assert not any("not kept" in a.value for a in imported.assumptions)
+    assert len(imported.graph.of_type(Neuron)) == 2
+
+
+def test_a_signal_that_is_rounded_down(rng: Rng, tmp_path: Path) -> None:
+    quant = of.node("Quant", ["r", "unit", "zero", "bits"], "d", of.QONNX, signed=0,
+                    rounding_mode="FLOOR")  # fmt: skip
+    made = network(rng, *ended(quant, last="d"), bits=np.array(4.0))
+    with pytest.raises(FrontendError, match="d: rounds a signal by FLOOR"):
+        load_model(of.save(tmp_path / "net.onnx", made), data=np.ones((2, 4)))
+
+
 def test_a_limit_between_levels_is_another_layer(rng: Rng, tmp_path: Path) -> None:
     nodes = ended(*pair("r", "d"), clip("d", "c"), last="c")
     imported = agrees(network(rng, *nodes, unit=np.array(0.011)), rng, tmp_path)

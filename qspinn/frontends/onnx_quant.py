@@ -136,6 +136,9 @@ def quant(walk: Walk, node: FileNode, args: Args) -> Value:
     if unit.size != 1 or zero.values.size != 1:
         raise FrontendError("quantizes a signal with several scales",
                             hint="quantize activations per tensor")  # fmt: skip
+    if rounding is not np.rint:
+        raise FrontendError(f"rounds a signal by {node.get('rounding_mode')}",
+                            hint="quantize signals with ROUND, weights as you like")  # fmt: skip
     start = int(np.rint(zero.values.item()))
     found = signal(args)
     step = (float(unit.item()), low - start, high - start)
@@ -195,12 +198,23 @@ def activation(
     layer = walk.layers[at[0]] if at else None
     bare = isinstance(x, Wave) and x.gain.size == 1 and x.gain.item() == 1 and not np.any(x.shift)
     if isinstance(layer, Units) and alone and bare and low <= 0 < high and not layer.steps:
-        most = high if layer.cap is None else min(high, int(np.rint(layer.cap / unit)))
+        most = high if layer.cap is None else int(min(high, np.rint(layer.cap / unit)))
         if most < 1:
             raise FrontendError(f"rounds values up to {layer.cap:g} to multiples of {unit:g}: zero",
                                 hint="quantize with a smaller scale")  # fmt: skip
         walk.layers[at[0]] = replace(layer, cap=unit * most, steps=Steps(unit, most))
         return x
+    if (
+        isinstance(x, Wave)
+        and isinstance(layer, Units)
+        and layer.steps
+        and bare
+        and low <= 0 < high
+    ):
+        if unit * high < layer.steps.unit * layer.steps.most:
+            return walk.rectified(x, node.label, unit * high, Steps(unit, high))
+        if unit == layer.steps.unit:
+            return x
     walk.note(node.label, f"rounds to multiples of {unit:g}, which is not kept: spikes carry the "
                           "value as it is")  # fmt: skip
     return x
