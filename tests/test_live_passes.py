@@ -248,6 +248,12 @@ def recording(snn: Any, what: str, **more: Any) -> Any:
                 filled[step] = spk
                 sent.append(spk)
                 seen.append(mem)
+            if what == "mixed":
+                return sent[-1] + seen[-1]
+            if what == "rates":
+                return torch.stack(sent).mean(-1)
+            if what == "counts":
+                return torch.stack(sent).sum(0)
             if what == "filled":
                 return filled
             return torch.stack(seen if what == "mem" else sent)
@@ -272,6 +278,18 @@ def test_a_state_that_is_changed_between_steps_is_refused(snn: Any) -> None:
 
     with pytest.raises(FrontendError, match="its state in step 1 is not what it returned"):
         load(recording(snn, "clamped"), torch.ones(4, 1, 8))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("mixed", "a sum of spikes and states of lif"), ("rates", "over other dimensions than time")],
+)
+def test_what_is_returned_must_be_the_neurons_spikes(snn: Any, what: str, message: str) -> None:
+    import torch
+
+    with pytest.raises(FrontendError, match=message):
+        load(recording(snn, what), torch.ones(4, 1, 8))
+    assert load(recording(snn, "counts"), torch.ones(4, 1, 8)).graph.output.readout == "count"
 
 
 @pytest.mark.parametrize("what", ["sent", "filled"])

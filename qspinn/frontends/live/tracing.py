@@ -84,6 +84,12 @@ def _last(build: Build, module: Any, watch: Watch, found: list[Value]) -> str:
                 at=label("", module),
                 hint="give output=, the path of the module whose output is the network's",
             )
+        if not value.gathered and len({o.out > 0 for o in value.origins}) > 1:
+            raise FrontendError(
+                f"returns a sum of spikes and states of {listed([o.path for o in value.origins])}",
+                at=label("", module),
+                hint="return the spikes, or give output=",
+            )
     ends = list(dict.fromkeys(o.path for value in found for o in value.origins))
     if len(ends) == 1 and ends[0] != INPUT:
         sent = any(o.out == 0 for value in found for o in value.origins)

@@ -89,7 +89,7 @@ class Value:
         if name in _GATHERED:
             return replace(value, gathered=True)
         if gathered:
-            return value if name in _REDUCED else replace(value, lost=name)
+            return _reduced(value, name)
         if name in _SUMS:
             return _sum(value, name, args, kwargs, found)
         if name in _SHAPED and len(found) >= 1:
@@ -104,6 +104,20 @@ def _assigned(value: Value, args: Any, of: Callable[[Any], Value]) -> Value:
     if target.origins and not (target.gathered and recorded):
         return replace(value, lost="an assignment to a part")
     return replace(value, gathered=True)
+
+
+def _reduced(value: Value, name: str) -> Value:
+    """Steps of time that were gathered, as one: what is left has the shape of a step."""
+    steps = {_long(o.shapes[-1] if o.shapes else o.shape) for o in value.origins}
+    if name in _REDUCED and steps == {_long(value.shape)}:
+        return value
+    over = " over other dimensions than time" if name in _REDUCED else ""
+    return replace(value, lost=name + over)
+
+
+def _long(shape: Shape) -> Shape:
+    """A shape without its dimensions of one."""
+    return tuple(n for n in shape if n != 1)
 
 
 def _sum(value: Value, name: str, args: Any, kwargs: Any, found: list[Value]) -> Value:
