@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +300,47 @@ def test_a_hanging_run_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     legal = BACKEND.legalize(lif_norse())
     with pytest.raises(BackendError, match=r"(?s)did not end within.*I wait"):
         execute.run(tmp_path, legal, np.ones((1, 4, 1), int), "lava")
+
+
+def test_a_run_configuration_of_one_s_own(tmp_path: Path) -> None:
+    legal = BACKEND.legalize(lif_norse())
+    written(legal, tmp_path)
+    data = np.ones((1, 12, 1), np.int64)
+    np.save(tmp_path / "in.npy", data)
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from lava.magma.core.run_configs import Loihi2SimCfg\n"
+        "def simulated():\n"
+        "    Path('used').touch()\n"
+        "    return Loihi2SimCfg(select_tag='fixed_pt')\n"
+    )
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-B",
+            "run.py",
+            "--input",
+            "in.npy",
+            "--output",
+            "out.npy",
+            *words,
+        ]
+        return subprocess.run(command, check=False, cwd=tmp_path, text=True, capture_output=True)
+
+    done = run("--config", "mine:simulated")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "used").exists()
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), interp.run(legal, data).output)
+    for config, why in (
+        ("mine:real", "has no attribute 'real'"), ("yours:simulated", "No module named 'yours'"),
+        ("builtins:dict", "makes a dict, not a RunConfig of Lava"),
+    ):  # fmt: skip
+        refused = run("--config", config)
+        assert refused.returncode == 2
+        assert f"--config {config}: " in refused.stderr
+        assert why in refused.stderr
+    assert run("--config", "mine:simulated", "--models").returncode == 2
 
 
 def test_bad_input_is_refused_by_the_package(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """Run the network in Lava's fixed-point simulator.
 
-    python run.py --input spikes.npy --output out.npy [--decide classes.npy] [--trace DIR] [--models]
+    python run.py --input spikes.npy --output out.npy [--decide classes.npy] [--trace DIR]
+                  [--models | --config MODULE:NAME]
 
 `spikes.npy` holds integers, (samples, steps, *input shape); `out.npy` receives what the network
 sends, (samples, steps, *output shape), each step aligned with the input that caused it. With
 --decide, `classes.npy` receives the class of each sample. With --trace, DIR receives every
 register of every layer after every step, as LAYER.REGISTER.npy. With --models, Lava's process
-models are stepped in this process, which gives the same values much sooner.
+models are stepped in this process, which gives the same values much sooner. With --config, Lava
+runs under the configuration that NAME() of MODULE returns, for those who have Intel's compiler:
+lava.magma.core.run_configs:Loihi2HwCfg, or a function of your own beside this file.
 """
 
 import argparse
+import functools
+import importlib
 import multiprocessing
 import os
 import signal
@@ -30,7 +35,9 @@ def main():
     parser.add_argument("--output", required=True, help="out.npy")
     parser.add_argument("--decide", metavar="FILE", help="classes.npy")
     parser.add_argument("--trace", metavar="DIR", help="a folder for all registers")
-    parser.add_argument("--models", action="store_true", help="without Lava's runtime: faster")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--models", action="store_true", help="without Lava's runtime: faster")
+    how.add_argument("--config", metavar="MODULE:NAME", help="what makes Lava's run configuration")
     options = parser.parse_args()
     try:
         import lava_compat  # noqa: F401
@@ -40,6 +47,15 @@ def main():
         return 3
     import network
 
+    if options.config:
+        try:
+            options.config = configured(options.config)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            print(f"run.py: --config {options.config}: {error}", file=sys.stderr)
+            return 2
+        own = [name for name, layer in network.LAYERS.items() if not layer["stock"]]
+        if own:
+            print(f"run.py: for the simulator only: {', '.join(own)}", file=sys.stderr)
     data = np.load(options.input, allow_pickle=False)
     if problem := wrong_with(data, network.INPUT):
         print(f"run.py: {options.input}: {problem}", file=sys.stderr)
@@ -53,6 +69,17 @@ def main():
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def configured(place):
+    """A run configuration of Lava, by the module and the name of what makes it."""
+    from lava.magma.core.run_configs import RunConfig
+
+    module, _, name = place.partition(":")
+    made = getattr(importlib.import_module(module), name)()
+    if not isinstance(made, RunConfig):
+        raise TypeError(f"makes a {type(made).__name__}, not a RunConfig of Lava")
+    return made
 
 
 def wrong_with(data, wanted):
@@ -84,7 +111,7 @@ def simulate(network, data, options):
     tied = options.decide and network.OUTPUT["readout"] == "first_spike"
     states = options.trace or register != "s" or tied
     groups = [data.reshape(1, samples * steps, *data.shape[2:])] if network.JOINT else data[:, None]
-    execute = step_models if options.models else run_lava
+    execute = step_models if options.models else functools.partial(run_lava, options.config)
     runs = [one_run(network, group[0], recorded, states, steps, execute) for group in groups]
     potential = None
     for name in list(runs[0]):
@@ -135,8 +162,8 @@ def one_run(network, data, recorded, states, steps, execute):
         return collect(network, run, len(data))
 
 
-def run_lava(processes, run, recorded, settings, states):
-    """Lava's own runtime, a process for each of its processes."""
+def run_lava(config, processes, run, recorded, settings, states):
+    """Lava's own runtime, a process for each of its processes; simulated unless configured."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
     from sinks import Registers, Spikes
@@ -145,7 +172,7 @@ def run_lava(processes, run, recorded, settings, states):
     for name, file in recorded.items():
         recorder(lif=processes[name], file=file, steps=run.steps)
     first = next(iter(processes.values()))
-    config, done = Loihi2SimCfg(select_tag="fixed_pt"), 0
+    config, done = config or Loihi2SimCfg(select_tag="fixed_pt"), 0
     for step in sorted({step for step, *_ in settings} | {run.steps}):
         first.run(condition=RunSteps(step - done), run_cfg=config)
         done = step
