@@ -287,8 +287,8 @@ def overlapping() -> Graph:
 
 
 REFUSED: dict[str, tuple[Graph, str, str]] = {
-    "a name": (mlp(), "fc9", "is no convolution"),
-    "dense": (mlp(), "fc1", "is no convolution"),
+    "a name": (mlp(), "fc9", "names no convolution"),
+    "dense": (mlp(), "fc1", "names no convolution"),
     "values": (few_bits(), "c1", "a bit map holds spikes"),
     "a pool": (overlapping(), "c", "windows overlap"),
     "wide weights": (

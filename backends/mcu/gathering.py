@@ -152,13 +152,11 @@ def gathered(view: View, names: Set[str]) -> dict[str, WindowSum]:
         PlanError: One cannot.
     """
     found: dict[str, WindowSum] = {}
-    known = {node.name: node for node in view.graph.nodes}
     for name in sorted(names):
-        node = known.get(name)
-        reason = _refusal(view, node) if isinstance(node, Conv1d | Conv2d) else "is no convolution"
-        if reason:
+        node = view.graph[name]
+        assert isinstance(node, Conv1d | Conv2d), "`asked` saw to that"
+        if reason := _refusal(view, node):
             raise PlanError(reason, at=f"{KERNEL}{name}", hint=f"say {SCATTER}")
-        assert isinstance(node, Conv1d | Conv2d)
         (layer,) = view.users(name)
         assert isinstance(layer, Neuron)
         found[layer.name] = _sum(view, node, layer)
