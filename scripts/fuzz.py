@@ -149,9 +149,14 @@ def mended(path: Path, options: dict[str, Any], graph: Any) -> None:
     aside = path.with_name("mended") / path.name
     aside.parent.mkdir(exist_ok=True)
     aside.write_bytes(repair(path, **options).content)
-    # By NIR's types some matrices need a Flatten in front, which is all that may be added.
+    # By NIR's types some matrices need a Flatten in front, which is all that may be added; and a
+    # sum has no order.
     both = (
-        [replace(n, inputs=()) for n in g.nodes if not isinstance(n, Flatten)]
+        [
+            replace(n, inputs=())
+            for n in sorted(g.nodes, key=lambda node: node.name)
+            if not isinstance(n, Flatten)
+        ]
         for g in (graph, load_model(aside).graph)
     )
     old, new = (replace(graph, nodes=tuple(nodes)).digest for nodes in both)
