@@ -220,25 +220,26 @@ class _Build:
 
     def keep(self, layer: Units, made: list[Synapses]) -> None:
         """Settle the scale of neurons so that their weights are the file's integers."""
-        grids = {s.node.name: s.grid for s in made}
         if not any(s.grid for s in layer.synapses):
             return
-        why = self._why_not(layer, grids)
+        why = self._why_not(layer, made)
         if why:
             self.lost |= {s.node.name: why for s in layer.synapses if s.grid}
             return
-        for name, grid in grids.items():
-            if grid is not None:
-                self.grids[name] = grid
-                scale = 1.0 / grid.scale
-                self.scales[layer.name] = scale[0].reshape(()) if _same(scale) else scale
+        scale = 1.0 / next(s.grid.scale for s in made if s.grid is not None)
+        for synapses in made:
+            if (grid := synapses.grid) is not None:
+                assert _integers(synapses, scale, grid), "in the plan they are the file's"
+                self.grids[synapses.node.name] = grid
+        self.scales[layer.name] = scale[0].reshape(()) if _same(scale) else scale
 
-    def _why_not(self, layer: Units, grids: Mapping[str, Grid | None]) -> str:
-        found = [grid for grid in grids.values() if grid is not None]
-        if len(found) < len(grids):
+    def _why_not(self, layer: Units, made: list[Synapses]) -> str:
+        found = [s.grid for s in made if s.grid is not None]
+        if len(found) < len(made):
             return "its neurons are also fed by weights that are no integers, or a spike into it "\
                    "is not worth the same everywhere"  # fmt: skip
-        if any(not np.allclose(g.scale, found[0].scale, rtol=1e-9) for g in found[1:]):
+        # Each is a product of numbers of the file, whose last binary places depend on its order.
+        if any(not np.allclose(g.scale, found[0].scale, rtol=1e-9, atol=0) for g in found[1:]):
             return "its neurons are fed by weights of another scale, too"
         if not layer.rectified and not _same(found[0].scale):
             return "the scores are compared, so they share one scale, and its weights have several"
@@ -254,6 +255,13 @@ class _Build:
         if entry is not None and graph.input.kind == "current":
             entries[f"{self.ann.input}.value"] = entry
         return Plan(entries, self.scales)
+
+
+def _integers(synapses: Synapses, scale: FloatArray, grid: Grid) -> bool:
+    """Whether weights of that scale round to the integers of a grid, every one."""
+    (weight,) = synapses.node.params().values()
+    rows = scale.reshape(-1, *[1] * (weight.values.ndim - 1))
+    return np.array_equal(np.rint(weight.values * rows), grid.values)
 
 
 def _grain(grain: tuple[float, int, int]) -> Entry | None:
