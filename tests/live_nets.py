@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,17 @@ def tensor(values: Array) -> Any:
     import torch
 
     return torch.tensor(values, dtype=torch.float64)
+
+
+def quietly(name: str, seed: int) -> Any:
+    """A framework, whatever it warns of when it is imported; torch's draws start anew."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        framework = import_module(name)
+    torch.manual_seed(seed)
+    return framework
 
 
 def steps_of(net: Any, x: Array, membrane: Callable[[Any], Any], **of: Any) -> tuple[Array, Any]:

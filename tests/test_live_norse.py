@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from live_nets import (
     assert_same_output,
     in_double,
     lively,
+    quietly,
     spikes,
     tensor,
     trained,
@@ -29,14 +29,7 @@ pytestmark = pytest.mark.needs("norse")
 
 @pytest.fixture
 def norse() -> Any:
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated
-        import norse.torch
-
-    torch.manual_seed(6)
-    return norse.torch
+    return quietly("norse.torch", seed=6)
 
 
 def simulated(net: Any, x: Any) -> tuple[Any, list[Any]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
-from live_nets import assert_same_output, in_double, lively, spikes, steps_of, tensor
+from live_nets import (
+    assert_same_output,
+    in_double,
+    lively,
+    quietly,
+    spikes,
+    steps_of,
+    tensor,
+)
 from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
 from qspinn.ir import Linear, Neuron
@@ -21,14 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def snn() -> Any:
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import snntorch
-
-    torch.manual_seed(5)
-    return snntorch
+    return quietly("snntorch", seed=5)
 
 
 def lif(snn: Any) -> Any:
@@ -189,9 +189,9 @@ def part_of_what_is_sent(net: Any, x: Any) -> Any:
     ("forward", "message"),
     [
         (assigned, "reads an assignment to a part of a"),
-        (averaged, "values of a, b that stand side by side"),
-        (joined, "values of a, b that stand side by side"),
-        (filled, "values of a that stand side by side"),
+        (averaged, r"values side by side \(cat, stack, assignment\) of a, b"),
+        (joined, r"values side by side \(cat, stack, assignment\) of a, b"),
+        (filled, r"values side by side \(cat, stack, assignment\) of a"),
         (zeroed, "reads an in-place zero of a"),
         (viewed, "reads an in-place mul of a"),
         (of_data, "reads an in-place mul of a"),
@@ -324,3 +324,21 @@ def test_a_flatten_of_currents_is_refused_by_its_path(snn: Any) -> None:
         load(net, torch.ones(1, 1, 6, 6))
     assert e.value.at == "net.1"
     assert e.value.hint == "put nn.Flatten behind the neurons"
+
+
+def test_sparse_tensors_beside_changes_in_place_are_refused(snn: Any) -> None:
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(8, 5), lif(snn)
+
+        def forward(self, x: Any) -> Any:
+            thin = x.to_sparse()
+            return self.lif(self.fc(thin.to_dense().mul_(1.0)))
+
+    with pytest.raises(FrontendError, match=r"layout torch.sparse_coo, whose memory") as caught:
+        load(Net(), torch.ones(1, 8))
+    assert "strided" in caught.value.hint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from live_nets import (
     in_double,
     lines,
     lively,
+    quietly,
     spikes,
     steps_of,
     tensor,
@@ -49,14 +49,7 @@ FULL = {
 @pytest.fixture
 def snn() -> Any:
     """Modules keep their states in themselves, and a list of all modules there are."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import snntorch
-
-    torch.manual_seed(5)
-    return snntorch
+    return quietly("snntorch", seed=5)
 
 
 def neuron(snn: Any, kind: str, **more: Any) -> Any:

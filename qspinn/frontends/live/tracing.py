@@ -132,17 +132,11 @@ def _agreed(path: str, calls: list[Call], module: Any) -> list[Origin]:
     at = label(path, module)
     patterns = []
     for call in calls:
-        if call.value.lost:
+        side = "values side by side (cat, stack, assignment)" if call.value.gathered else ""
+        if what := call.value.lost or side:
             origins = listed([o.path for o in call.value.origins])
             raise FrontendError(
-                f"reads {call.value.lost} of {origins}, computed between modules",
-                at=at,
-                hint="only sums, reshapings and steps of time may stand between modules",
-            )
-        if call.value.gathered:
-            origins = listed([o.path for o in call.value.origins])
-            raise FrontendError(
-                f"reads values of {origins} that stand side by side (cat, stack, assignment)",
+                f"reads {what} of {origins}, computed between modules",
                 at=at,
                 hint="only sums, reshapings and steps of time may stand between modules",
             )

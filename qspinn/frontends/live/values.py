@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qspinn.errors import FrontendError
 from qspinn.ir import Shape
 
 SAME = {
@@ -189,11 +190,19 @@ def overwritten(name: str, args: Any, kwargs: Any) -> list[Any]:
 
 
 def storage(tensor: Any) -> int:
-    """The address of the memory that a tensor shares with its views; 0 for none."""
+    """The address of the memory that a tensor shares with its views; 0 where it is empty.
+
+    Raises:
+        FrontendError: Its memory cannot be seen, and so not what changes in it.
+    """
     try:
         return int(tensor.untyped_storage().data_ptr())
-    except (NotImplementedError, RuntimeError):  # sparse, or a subclass without memory
-        return 0
+    except (NotImplementedError, RuntimeError) as error:  # torch: sparse, or a subclass without
+        raise FrontendError(
+            f"changes tensors in place beside one of the layout {tensor.layout}, whose memory "
+            "cannot be seen",
+            hint="use ordinary (strided) tensors in the pass that is imported",
+        ) from error
 
 
 def tensors(value: Any) -> Iterator[Any]:
