@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from qspinn.backends.mcu import BACKEND, tiles
 from qspinn.backends.mcu.build import build
+from qspinn.backends.mcu.builds import Files
 from qspinn.backends.mcu.execute import record
 from qspinn.backends.mcu.network import Network
 from qspinn.backends.mcu.samples import trace
@@ -182,10 +183,12 @@ def files_of(graph: Graph, device: str = "generic") -> tuple[tuple[str, bytes], 
     return tuple(emitted(graph, device).files.items())
 
 
-def agrees(graph: Graph, data: Array, executor: str) -> None:
+def agrees(
+    graph: Graph, data: Array, executor: str, made: tuple[Network, Files] | None = None
+) -> None:
     """Every state, output and decision of an executor is the interpreter's."""
-    network = build(BACKEND.legalize(graph))
-    found = record(files_of(graph), network, data, executor)
+    network, files = made or (build(BACKEND.legalize(graph)), files_of(graph))
+    found = record(files, network, data, executor)
     want = interp.run(graph, data)
     mismatch = compare(want, trace(network, found))
     assert mismatch is None, str(mismatch)

@@ -19,10 +19,12 @@ from elftools.elf.elffile import ELFFile
 from qspinn.backends.mcu import toolchain
 from qspinn.backends.mcu.emulate import Emulator
 from qspinn.backends.mcu.network import Network
-from qspinn.backends.mcu.samples import events
+from qspinn.backends.mcu.samples import Recording, events, trace
 from qspinn.backends.mcu.toolchain import CORES, Core
 
+from qspinn import interp
 from qspinn.fixed import IntArray
+from qspinn.ir import Graph
 
 COMPILERS = ("gcc", "clang")
 Structs = np.ndarray[Any, np.dtype[np.void]]
@@ -146,6 +148,20 @@ def stages(program: Program, network: Network, data: IntArray) -> tuple[Counter[
 def states(network: Network, seen: bytes, batch: int) -> Structs:
     """What `stages` saw, as structs (batch, steps)."""
     return np.frombuffer(seen, network.struct.dtype()).reshape(batch, -1)
+
+
+def checked(
+    graph: Graph, network: Network, files: Mapping[str, bytes], data: IntArray, place: str,
+    compiler: str,
+) -> Counter[str]:  # fmt: skip
+    """The instructions of each stage; it is an error if a state is not the reference's."""
+    total, seen = stages(linked(files, core(place), compiler), network, data)
+    read = states(network, seen, len(data))
+    found = trace(network, Recording(read, np.zeros(len(data), np.int64)))
+    want = interp.run(graph, data)
+    if not all(np.array_equal(found.states[name], values) for name, values in want.states.items()):
+        raise SystemExit(f"{network.prefix} on {place} with {compiler} is not the reference")
+    return total
 
 
 def core(name: str) -> Core:

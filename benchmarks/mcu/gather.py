@@ -11,13 +11,11 @@ import argparse
 from dataclasses import dataclass, replace
 
 import numpy as np
-from counting import COMPILERS, NAMES, core, linked, stages, states
+from counting import COMPILERS, NAMES, checked
 from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.costmodel import cost
-from qspinn.backends.mcu.samples import Recording, trace
 
-from qspinn import interp
 from qspinn.activity import observed
 from qspinn.fixed import IntArray, Overflow, QFormat, Rounding
 from qspinn.ir import Conv2d, Flatten, Graph, Input, Linear, Neuron, Output, Param, State
@@ -101,12 +99,7 @@ def instructions(graph: Graph, names: frozenset[str], data: IntArray, place: str
     network = build(graph, gather=names)
     device = BACKEND.devices[BACKEND.default_device]
     files = BACKEND.emit(graph, device, _plan(names)).files
-    total, seen = stages(linked(files, core(place), compiler), network, data)
-    read = states(network, seen, len(data))
-    found = trace(network, Recording(read, np.zeros(len(data), np.int64)))
-    want = interp.run(graph, data)
-    if not all(np.array_equal(found.states[name], values) for name, values in want.states.items()):
-        raise SystemExit(f"{sorted(names)} on {place} with {compiler} is not the reference")
+    total = checked(graph, network, files, data, place, compiler)
     return (sum(total.values()) - total["reset"]) / STEPS
 
 
