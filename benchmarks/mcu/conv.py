@@ -120,7 +120,7 @@ def ours(
     graph: Graph, data: IntArray, place: str, compiler: str, plan: Plan = NOTHING
 ) -> dict[str, int]:
     """The instructions of each stage, the states checked against the reference."""
-    network = build(graph, gather=asked(plan.options))
+    network = build(graph, gather=asked(plan.options, graph))
     device = BACKEND.devices[BACKEND.default_device]
     files = BACKEND.emit(graph, device, plan=plan).files
     return dict(checked(graph, network, files, data, place, compiler))
@@ -182,7 +182,7 @@ def report(case: Case, arguments: argparse.Namespace) -> None:
             parts = ", ".join(
                 f"{n} {c / len(data) / 1e3:.0f}" for n, c in counts.items() if c > total / 50
             )
-            names = " ".join(sorted(asked(plan.options))) or "none"
+            names = " ".join(sorted(asked(plan.options, graph))) or "none"
             print(f"{place:4} {compiler:8} | {total / 1e3:9.0f} {total / done:13.2f} | "
                   f"{other / 1e3:8.0f} | {other / total:5.1f} | {parts}; gather: {names}",
                   flush=True)  # fmt: skip
