@@ -33,6 +33,8 @@ _TYPES: dict[str, Any] = {
         Model, Op,
     )
 }  # fmt: skip
+# From numpy 2.5 on the origin of its alias for arrays is the alias.
+_ARRAYS = (np.ndarray, get_origin(ir.Array))
 _PLAIN: dict[str, Any] = {"QFormat": QFormat.parse, "Rounding": Rounding, "Overflow": Overflow}
 _ARITY = {
     **dict.fromkeys(dynamics.LEAVES, 0), "shr": 1, "not": 1, "store": 1, "select": 3,
@@ -121,7 +123,7 @@ def _is(value: Any, declared: Any) -> bool:
             return False
         each = (inner[0],) * len(value) if inner[-1] is ... else inner
         return len(value) == len(each) and all(map(_is, value, each))
-    if origin is np.ndarray:
+    if origin in _ARRAYS:
         return isinstance(value, np.ndarray)
     if origin is not None:
         return isinstance(value, Mapping) and all(
