@@ -56,6 +56,18 @@ def folder(variable: str) -> Callable[[], str]:
     return missing
 
 
+def emulator_of_rp2040() -> str:
+    from qspinn.backends.mcu.rp2040 import rp2040js
+
+    from qspinn.errors import ToolchainError
+
+    try:
+        rp2040js()
+    except ToolchainError as error:
+        return f"{error} (make toolchains)"
+    return ""
+
+
 LAVA310, LAVA313 = (ROOT / f".venv-lava{n}" / "bin" / "python" for n in (310, 313))
 
 
@@ -98,6 +110,7 @@ TOOLS: dict[str, Callable[[], str]] = {
     "qemu-riscv": command("qemu-system-riscv32"),
     "avr-gcc": command("avr-gcc"),
     "simavr": command("simavr"),
+    "rp2040js": emulator_of_rp2040,
     "data": folder("QSPINN_DATA"),
     "models": folder("QSPINN_MODELS"),
 }

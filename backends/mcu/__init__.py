@@ -17,7 +17,7 @@ from qspinn.ir import Array, Graph, Node
 from qspinn.memory import Device, Footprint
 from qspinn.plan import Plan
 
-from . import avr, bench, execute, linking, toolchain
+from . import avr, bench, execute, linking, rp2040, toolchain
 from .build import build
 from .builds import made_for_eight
 from .choosing import ways
@@ -109,7 +109,7 @@ class Mcu:
 
     def tools(self) -> tuple[Tool, ...]:
         """Compilers and emulators."""
-        return (*toolchain.tools(), *avr.tools())
+        return (*toolchain.tools(), *avr.tools(), *rp2040.tools())
 
     def run(self, folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         """Build the files in ``folder`` and run them; see `execute.run`."""

@@ -73,17 +73,18 @@ def made_for_eight(folder: Path, graph: Graph) -> bool:
     return header.is_file() and f"#define {prefix.upper()}_EIGHT " in header.read_text()
 
 
-def driver(network: Network, io: str, painted: int = 0) -> str:
+def driver(network: Network, io: str, painted: int = 0, *, timed: bool = False) -> str:
     """The program that steps through samples.
 
     Args:
         network: What it steps.
         io: The template that says how it reads and writes.
         painted: Bytes of stack that it watches, on cores only; 0: none.
+        timed: Whether it marks when a call begins and ends, in ``MARKS`` of ``io``.
     """
     return render(
         "mcu/driver.c.j2", net=network, P=network.prefix, M=network.macro, io=f"mcu/{io}",
-        passed=passed(network.port), painted=painted,
+        passed=passed(network.port), painted=painted, timed=timed,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from qspinn.fixed import IntArray
 from qspinn.interp import Trace
 from qspinn.ir import Array
 
-from . import avr, toolchain
+from . import avr, rp2040, toolchain
 from .builds import Files, sources
 from .emulate import Board
 from .hosted import run_hosted
@@ -52,6 +52,8 @@ def record(files: Files, network: Network, data: Array, executor: str) -> Record
         return run_qemu(files, network, batch, QEMU[executor])
     if executor in avr.EXECUTORS:
         return run_simavr(files, network, batch, avr.EXECUTORS[executor])
+    if executor == rp2040.EXECUTOR:
+        return rp2040.run_rp2040(files, network, batch)
     raise BackendError(f"no executor {executor!r}", hint=f"one of {', '.join(EXECUTORS)}")
 
 

@@ -22,7 +22,12 @@ LIMIT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A board of QEMU: its name and where its memory lies, and how else it is told to start."""
+    """A board: its name and where its memory lies, and how else its emulator is told to start.
+
+    Attributes:
+        io: The template that says how a program reads and writes there.
+        timed: Whether that has a place for marks of time.
+    """
 
     name: str
     rom: int
@@ -30,6 +35,8 @@ class Machine:
     ram: int
     ram_bytes: int
     options: tuple[str, ...] = ()
+    io: str = "semihosted.c"
+    timed: bool = False
 
 
 def _mps2(name: str) -> Machine:
@@ -53,21 +60,27 @@ MACHINES = {
 
 @lru_cache(maxsize=4)
 def image(
-    files: Files, network: Network, core: Core, compiler: str = "gcc", painted: int = 0
+    files: Files,
+    network: Network,
+    core: Core,
+    compiler: str = "gcc",
+    painted: int = 0,
+    machine: Machine | None = None,
 ) -> Built:
     """The image that steps through a file of samples; GCC makes all but the network.
 
     Args:
         files: The emitted files.
         network: What they were emitted from.
-        core: One of `MACHINES`.
+        core: The core it is for.
         compiler: Of the network, one of `toolchain.COMPILERS`.
         painted: Bytes of stack that every call is watched in; the deepest use is the output's last
             word. 0: it is not watched.
+        machine: Where it lies; None: on the core's own of `MACHINES`.
     """
-    built, machine = Built(files), MACHINES[core.name]
+    built, machine = Built(files), machine or MACHINES[core.name]
     written = {
-        "driver.c": driver(network, "semihosted.c", painted),
+        "driver.c": driver(network, machine.io, painted, timed=machine.timed),
         "startup.c": render("mcu/startup.c" if core.arm else "mcu/startup_riscv.c"),
         "image.ld": render("mcu/image.ld.j2", machine=machine),
     }

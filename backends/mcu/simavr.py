@@ -61,10 +61,10 @@ def image(files: Files, network: Network, part: AvrPart, timed: bool = False) ->
         ToolchainError: avr-gcc is not installed.
         BackendError: The image does not fit the part.
     """
-    built, options = Built(files), {"timed": True} if timed else {}
+    built = Built(files)
     driver = render(
         "mcu/driver.c.j2", net=network, P=network.prefix, M=network.macro, part=part,
-        io="mcu/avr_io.c", passed=passed(network.port), painted=0, **options,
+        io="mcu/avr_io.c", passed=passed(network.port), painted=0, timed=timed,
     )  # fmt: skip
     (built.folder / "driver.c").write_text(driver)
     command = [*avr_gcc(part), "driver.c", f"{network.prefix}.c", "-o", "image.elf"]

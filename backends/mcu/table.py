@@ -6,7 +6,7 @@ from qspinn.capabilities import Capabilities
 from qspinn.fixed import Rounding
 from qspinn.plan import INPUTS
 
-from . import avr
+from . import avr, rp2040
 from .qemu import MACHINES
 from .toolchain import CORES
 
@@ -46,4 +46,4 @@ CAPABILITIES = Capabilities(
 
 EMULATED = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "rv32imc")
 QEMU = {f"qemu-{name}": CORES[name] for name in MACHINES}
-EXECUTORS = ("host", "sanitize", *EMULATED, *QEMU, *avr.EXECUTORS)
+EXECUTORS = ("host", "sanitize", *EMULATED, *QEMU, *avr.EXECUTORS, rp2040.EXECUTOR)
