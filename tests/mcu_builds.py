@@ -45,7 +45,7 @@ from qspinn.plan import Plan
 from qspinn.readout import predict, summarize
 from qspinn.validate import compare
 
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wundef", "-Werror")
 ZIG = (sys.executable, "-m", "ziglang")
 DECAY = QFormat(13, 12, signed=False)
 

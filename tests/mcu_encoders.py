@@ -65,6 +65,8 @@ static void give(uint32_t word) {{ (void)fwrite(&word, sizeof word, 1, stdout); 
 int main(void)
 {{
     uint32_t head[2], step, i;
+    if ({P}_try_run(NULL, raw, 0u, to) + {P}_try_run(&state, NULL, 0u, to) != 0u) {{ return 1; }}
+    if ({P}_try_run_active(&state, raw, 0u, NULL) != 0u) {{ return 2; }}
     while (fread(head, sizeof head, 1, stdin) == 1 && fread(raw, sizeof raw, 1, stdin) == 1) {{
         for (step = 0u; step < head[1]; step++) {{
             for (i = 0u; i < 2u; i++) {{

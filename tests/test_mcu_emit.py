@@ -342,6 +342,7 @@ def test_a_refused_step_changes_nothing(tmp_path: Path) -> None:
     if (!refused(mlp_step(&s, good, 13u), MLP_ERROR_COUNT)) return 3;
     if (!refused(mlp_step(&s, NULL, 1u), MLP_ERROR_NULL)) return 4;
     if (mlp_step(NULL, good, 1u) != MLP_ERROR_NULL) return 5;
+    mlp_reset(NULL);
     if (mlp_step(&s, NULL, 0u) != MLP_OK || memcmp(&s, &before, sizeof s) == 0) return 6;
     if (mlp_output(&s, MLP_NUM_OUTPUTS) != 0 || mlp_score(NULL, 0u) != 0u) return 7;
     mlp_reset(&s);

@@ -72,6 +72,7 @@ def emit(graph: Graph, device: Device, plan: Plan) -> Artifact:
         "network.py": render("loihi/network.py.j2", net=text).encode(),
         "params.npz": npz(script.params),
         "README.md": render("loihi/README.md.j2", doc=_readme(script, text, device, net)).encode(),
+        "LICENSE": render("license.j2").encode(),
         "mapping.txt": mapreport.text(mapping, graph.name).encode(),
         **net.files,
     }

@@ -91,7 +91,8 @@ def summary(mapping: Mapping) -> str:
     cores = str(found) if mapping.fewest == found else f"{mapping.fewest} to {found}"
     chips = "1 chip" if mapping.chips == 1 else f"{mapping.chips} chips"
     proved = "the least there can be" if bound.cores == found else f"at least {bound.cores}"
-    text = f"{cores} cores of {mapping.device.name} on {chips} of {mapping.chip}"
+    word = "core" if cores == "1" else "cores"
+    text = f"{cores} {word} of {mapping.device.name} on {chips} of {mapping.chip}"
     over = beyond(mapping)
     if over:
         return "\n".join((text, *over))

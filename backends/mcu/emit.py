@@ -361,7 +361,11 @@ def _macros(
             f"{bytes_of('input buffer')}u",
             f"the caller's {'values' if port.kind == 'current' else port.form}, at most",
         ),
-        Macro("STACK_BYTES", f"{bytes_of('stack')}u", f"a step, at most, on {core}"),
+        Macro(
+            "STACK_BYTES",
+            f"{bytes_of('stack')}u",
+            f"a step, at most, on {core}, for -O2, -O3 and -Os; -O0 takes more",
+        ),
         Macro("WEIGHT_BYTES", f"{bytes_of('weights')}u"),
         Macro("CONST_BYTES", f"{bytes_of('constants')}u", "constants other than weights"),
         Macro("CODE_BYTES", "", "an estimate for -O2"),

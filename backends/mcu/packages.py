@@ -252,7 +252,7 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[Row]:
             yield Row(f"accuracy, {name}", _estimate(accuracy[name]))
     if counts := manifest["facts"].get("instructions"):
         told = ", ".join(f"{core} {count:,}" for core, count in counts.items())
-        yield Row("instructions an inference", f"{told}: estimates for the header's assumed rates")
+        yield Row("instructions an inference", f"{told}: estimates for the header's spike rates")
     test = manifest["facts"]["selftest"]
     yield Row(
         "recorded sample", f"{test['origin']}: {test['steps']} steps, decision {test['winner']}"

@@ -153,7 +153,8 @@ def cost(value: Cost) -> Table:
     for owner, count in [*rows, *([("the rest", rest)] if rest else [])]:
         table.add_row(escape(owner), f"{count:,.0f}", f"{count / whole:.1%}" if whole else "")
     time = value.milliseconds
-    told = f"{value.activity.steps} steps"
+    steps = value.activity.steps
+    told = f"{steps} steps" if steps > 1 else "one step (--steps says how many a sample has)"
     if time is not None:
         clock = f"{value.hertz / 1e6:g} MHz and {value.cycles:.2f} cycles each"
         told += f", {clock}: {time:.3g} ms"
