@@ -38,7 +38,7 @@ def chunks(
     encoded = encoder.kind == "none"
     for first in range(0, len(index), size):
         some = index[first : first + size]
-        x = dataset.samples(some, graph.input.shape, encoded=encoded, steps=encoder.steps)
+        x = dataset.entering(graph, some, encoded=encoded, steps=encoder.steps)
         yield feed(graph, x, encoder, some), some
 
 

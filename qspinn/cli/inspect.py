@@ -80,7 +80,9 @@ def inspect_command(**options: Any) -> None:
 def _fix(options: dict[str, Any]) -> None:
     """Write a clean file, and nothing else."""
     check_file(options["fix"], replace=options["force"])
-    made = repair(options["model"], **chosen(options, MODEL_OPTIONS))
+    asked = chosen(options, MODEL_OPTIONS)
+    asked.pop("decide")  # of what is read, not of what a file says
+    made = repair(options["model"], **asked)
     write_file(options["fix"], made.content)
     if options["as_json"]:
         assumptions = [asdict(a) for a in made.imported.assumptions]

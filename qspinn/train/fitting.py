@@ -12,7 +12,7 @@ from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, PlanError, ToolchainError
 from qspinn.explore.lessons import require_labels
-from qspinn.ir import VOTE, Array, Graph
+from qspinn.ir import VOTE, Array, Graph, Input
 from qspinn.passes.quantize import quantize
 from qspinn.plan import Plan
 from qspinn.train.recipe import Recipe
@@ -68,6 +68,11 @@ def fit(
     require_torch(recipe.device)
     from qspinn.train import loop
 
+    if (count := len(graph.of_type(Input))) != 1:
+        raise PlanError(
+            f"has {count} inputs; only networks with one are trained", at=graph.name,
+            hint="leave itq out of --scheme",
+        )  # fmt: skip
     if graph.output.readout == VOTE:
         raise PlanError(
             "a network that votes is not trained by gradients", at=graph.name,

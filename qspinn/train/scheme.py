@@ -118,7 +118,7 @@ def itq(lessons: Lessons) -> InTraining:
 def digest_of(dataset: Dataset) -> str:
     """What identifies labelled samples."""
     h = hashlib.sha256()
-    for array in (dataset.y, *(dataset.events or (dataset.x,))):
+    for array in (dataset.y, *(dataset.events or dataset.arrays)):
         held = np.ascontiguousarray(array)
         h.update(str((held.dtype.str, held.shape)).encode())
         h.update(held.tobytes())
