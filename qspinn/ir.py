@@ -310,6 +310,15 @@ class Graph:
             raise VerifyError(f"{self.name} has no Output node")
         return found[0]
 
+    def only(self, name: str) -> Graph:
+        """The graph without its outputs but the one named ``name``; passes drop what it needs not.
+
+        Raises:
+            VerifyError: There is no such output.
+        """
+        _, *others = self.deciding(name).of_type(Output)
+        return replace(self, nodes=tuple(node for node in self.nodes if node not in others))
+
     def deciding(self, name: str) -> Graph:
         """The graph with its outputs at the end, the one named ``name`` first: it decides.
 

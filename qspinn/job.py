@@ -81,13 +81,15 @@ def prepare(
         scales: ``method`` and ``group``: how default scales are chosen (see `Calibration`).
         progress: Told how many of at most `CALIBRATION_SAMPLES` samples are done.
         options: For the frontend: dt, integrator, reset and so on; the network's ``name``; and
-            ``decide``, of several outputs the name of the one that decides.
+            ``decide``, of several outputs the name of the one that decides, or ``only``, of the
+            one that is kept.
 
     Raises:
         QspinnError: Either file is unusable, or they do not fit together.
     """
     chosen = {k: v for k, v in (options or {}).items() if v is not None}
     name, decide = chosen.pop("name", None), chosen.pop("decide", None)
+    only = chosen.pop("only", None)
     require_plain(name or "")
     dataset = datasets.load(data) if data is not None else None
     chosen |= {"data": dataset, "encode": encode}
@@ -96,7 +98,7 @@ def prepare(
     received = _received(imported.graph, encoder, dataset)
     if received:  # the bounds that an import takes from its input must be those of the data
         imported = load_model(path, **chosen, **received)
-    graph = canonical(imported.graph)
+    graph = canonical(imported.graph if only is None else imported.graph.only(only))
     graph = graph if name is None else replace(graph, name=name)
     graph = graph if decide is None else graph.deciding(decide)
     notes = _about_outputs(graph)

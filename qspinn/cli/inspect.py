@@ -81,7 +81,8 @@ def _fix(options: dict[str, Any]) -> None:
     """Write a clean file, and nothing else."""
     check_file(options["fix"], replace=options["force"])
     asked = chosen(options, MODEL_OPTIONS)
-    asked.pop("decide")  # of what is read, not of what a file says
+    for name in ("decide", "only"):  # of what is read, not of what a file says
+        asked.pop(name)
     made = repair(options["model"], **asked)
     write_file(options["fix"], made.content)
     if options["as_json"]:
