@@ -283,10 +283,15 @@ def test_training_takes_one_input(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from qspinn.backend import backend
     from qspinn.errors import PlanError
+    from qspinn.explore.schemes import Lessons
     from qspinn.job import plan_for
     from qspinn.train.fitting import fit
+    from qspinn.train.scheme import itq
 
     job = prepare(path, data, encode={"kind": "none"}, options=OPTIONS)
     assert job.dataset is not None
-    with pytest.raises(PlanError, match="net: has 2 inputs; only networks with one are trained"):
+    says = "net: has 2 inputs; only networks with one are trained"
+    with pytest.raises(PlanError, match=says):
+        itq(Lessons(job.dataset, seed=0, graph=job.graph))
+    with pytest.raises(PlanError, match=says):
         fit(job.graph, plan_for(job, backend("loihi")), job.dataset, job.encoder)

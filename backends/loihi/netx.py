@@ -21,6 +21,7 @@ from .stock import Registers
 from .synapses import Form, Kernel, Synapse
 from .table import ACTIVATION, INPUT_SHIFT, MANTISSA, MOST_DELAY, NEVER, UNITY
 from .unroll import Sparse
+from .words import counted
 
 _MOST_WEIGHTS = 1 << 24
 
@@ -68,7 +69,8 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
     ends = len(graph.of_type(Input)), len(graph.of_type(Output))
     if ends != (1, 1):
         reasons.add(graph.name, Unfit(
-            f"has {ends[0]} inputs and {ends[1]} outputs; a .net file is a chain with one of each",
+            f"has {counted(ends[0], 'input')} and {counted(ends[1], 'output')}; a .net file is "
+            "a chain with one of each",
             hint="use the Lava package",
         ))  # fmt: skip
         return None

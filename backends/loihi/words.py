@@ -51,9 +51,14 @@ def describe_layer(layer: Layer) -> str:
     return f"{size} {layer.neuron.model.name}{late}{quoted(own)}"
 
 
+def counted(count: int, what: str) -> str:
+    """1 input, 2 inputs."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def steps(count: int) -> str:
     """1 step, 2 steps."""
-    return f"{count} step" if count == 1 else f"{count} steps"
+    return counted(count, "step")
 
 
 def about_time(graph: Graph, found: tuple[Layer, ...]) -> tuple[str, ...]:
