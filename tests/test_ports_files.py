@@ -18,6 +18,7 @@ from qspinn import datasets, interp, storage
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, QspinnError, VerifyError
 from qspinn.evaluate import chunks
+from qspinn.fixed import Overflow, to_int
 from qspinn.frontends import load_model, repair
 from qspinn.ir import Array, Graph, Input, Output
 from qspinn.job import prepare
@@ -295,3 +296,24 @@ def test_training_takes_one_input(tmp_path: Path) -> None:
         itq(Lessons(job.dataset, seed=0, graph=job.graph))
     with pytest.raises(PlanError, match=says):
         fit(job.graph, plan_for(job, backend("loihi")), job.dataset, job.encoder)
+
+
+@pytest.mark.needs("lava")
+def test_values_beside_spikes(qspinn: Run, tmp_path: Path) -> None:
+    """One input is given values in every step, the other spikes; the file says which."""
+    said = {"metadata/qspinn/input_kind": "current"}
+    path = network(tmp_path / "net.nir", deep=False, sound={**nf.inlet(5), **said})
+    given = arrays()
+    given["input.sound"] = np.random.default_rng(2).normal(0, 0.3, (SAMPLES, STEPS, 5))
+    data, out = saved(tmp_path / "d.npz", **given), tmp_path / "out"
+    done = qspinn("compile", path, *ASKED, "--data", data, "--encode", "none", "--target", "loihi",
+                  "-o", out)  # fmt: skip
+    assert done.code == 0, done.err
+    graph = storage.load(out / "graph.qspinn")
+    assert {n.name: n.kind for n in graph.of_type(Input)} == {"camera": "spike", "sound": "current"}
+    done = qspinn("validate", out, "--data", data, "--samples", "2", "--executor", "lava-models")
+    assert re.search(r"lava-models +2 +10 .* equal", done.err)
+    ((fed, _),) = chunks(graph, datasets.load(data), Encoder("none"), np.arange(3))
+    fmt = next(n.fmt for n in graph.of_type(Input) if n.name == "sound")
+    want = to_int(given["input.sound"][:3], fmt, overflow=Overflow.SATURATE)
+    np.testing.assert_array_equal(parts(graph, fed)["sound"], want)
