@@ -11,8 +11,9 @@ from qspinn.engine.events import Events
 from qspinn.engine.sweep import sweep
 from qspinn.errors import PlanError
 from qspinn.fixed import FloatArray
-from qspinn.ir import Array, Flatten, Graph, Linear, Neuron, Node
+from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node
 from qspinn.memory import Device
+from qspinn.ports import places
 
 
 def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
@@ -44,31 +45,33 @@ def activity(
 
     Args:
         graph: The network.
-        each: How often each element of the input sent something, as a share of the steps.
+        each: How often each element that enters sent something, as a share of the steps.
         spikes: What neuron nodes sent, in total.
         total: The steps of all samples together.
         steps: The steps of a sample.
     """
-    rates = {graph.input.name: float(each.mean())}
+    entered = dict(places(graph.of_type(Input)))
+    rates = {node.name: float(each[place].mean()) for node, place in entered.items()}
     for node in graph.of_type(Neuron):
         if node.name in spikes:
             size = int(np.prod(node.shape, dtype=np.int64))
             rates[node.name] = min(spikes[node.name] / (size * total), 1.0)
         else:
             rates[node.name] = 1.0  # it sends a value in every step
-    return Activity(steps, rates, _heard(graph, each))
+    heard = [_heard(graph, node, each[place]) for node, place in entered.items()]
+    return Activity(steps, rates, {name: x for found in heard for name, x in found.items()})
 
 
-def _heard(graph: Graph, each: Array) -> dict[str, float]:
-    """The share of the input's events that a linear layer has weights for."""
-    layers = list(_readers(graph, graph.input))
+def _heard(graph: Graph, source: Input, each: Array) -> dict[str, float]:
+    """The share of an input's events that a linear layer has weights for."""
+    layers = list(_readers(graph, source))
     if not layers or not all(isinstance(node, Linear) for node in layers):
         return {}
     used = np.any([node.weight.values.any(0) for node in layers if isinstance(node, Linear)], 0)
     if used.all() or not each.any():
         return {}
     share = float(each[used].sum() / each.sum())
-    return {graph.input.name: share} if share < 1.0 else {}
+    return {source.name: share} if share < 1.0 else {}
 
 
 def _readers(graph: Graph, node: Node) -> list[Node]:

@@ -15,6 +15,7 @@ from qspinn.errors import QspinnError
 from qspinn.fixed import IntArray
 from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
 from qspinn.memory import Device
+from qspinn.ports import parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def counting(backend: Backend) -> Counting:
 
 
 def work(graph: Graph, data: Array) -> tuple[LayerWork, ...]:
-    """Events and operations of the input and of each layer, for an inference on average."""
+    """Events and operations of the inputs and of each layer, for an inference on average."""
     (tally,) = sweep([graph], data, operations=True)
     added = {node.name: 0 for node in graph.of_type(Neuron)}
     for name, operations in tally.operations.items():
@@ -174,7 +175,11 @@ def work(graph: Graph, data: Array) -> tuple[LayerWork, ...]:
         LayerWork(name, tally.spikes.get(name, 0) / samples, count / samples)
         for name, count in added.items()
     ]
-    return (LayerWork(graph.input.name, np.count_nonzero(data) / samples, 0.0), *layers)
+    entered = (
+        LayerWork(name, np.count_nonzero(part) / samples, 0.0)
+        for name, part in parts(graph, data).items()
+    )
+    return (*entered, *layers)
 
 
 def reader_of(graph: Graph, name: str) -> str:

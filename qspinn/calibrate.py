@@ -9,7 +9,8 @@ import numpy as np
 
 from qspinn.fixed import FloatArray
 from qspinn.interp import run
-from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
+from qspinn.ir import CONNECTIONS, Array, Graph, Input, Neuron
+from qspinn.ports import entering, parts, places
 
 _BATCH = 16
 
@@ -22,7 +23,7 @@ class Calibration:
         peaks: The largest magnitude stored in each state, ``lif1.v``, before any reset.
         highs: The largest value stored there, or 0.
         currents: The largest magnitude of the summed input of each neuron node.
-        input_range: The smallest and the largest value that entered.
+        input_ranges: By input node the smallest and the largest value that entered.
         rates: Events per step and element of what each connection read.
         inputs: What each connection read, (observations, features), to weigh errors by.
         activity: By input node the mean magnitude that each of its elements received in a step,
@@ -36,7 +37,7 @@ class Calibration:
     peaks: Mapping[str, float] = field(default_factory=dict)
     highs: Mapping[str, float] = field(default_factory=dict)
     currents: Mapping[str, float] = field(default_factory=dict)
-    input_range: tuple[float, float] = (0.0, 1.0)
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Array] = field(default_factory=dict)
     activity: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -81,16 +82,22 @@ def observe(
         if progress:
             progress(min(first + _BATCH, len(data)))
     peaks = {name: steady(peak) for name, peak in peaks.items()}
-    neurons = [node.name for node in graph.of_type(Neuron)]
+    neurons, received = [node.name for node in graph.of_type(Neuron)], parts(graph, data)
     inputs = {name: np.concatenate(rows) for name, rows in seen.items()}
     return Calibration(
         peaks={k: v for k, v in peaks.items() if k not in neurons},
         highs={k: steady(v) for k, v in highs.items() if k not in neurons},
         currents={name: peaks[name] for name in neurons},
-        input_range=(float(data.min(initial=0.0)), float(data.max(initial=0.0))),
+        input_ranges={
+            node.path: (
+                float(received[node.name].min(initial=0.0)),
+                float(received[node.name].max(initial=0.0)),
+            )
+            for node in graph.of_type(Input)
+        },
         rates={name: float((x != 0).mean()) for name, x in inputs.items()},
         inputs=inputs,
-        activity={graph.input.path: activity_of(graph, [data])},
+        activity=activity_of(graph, [data]),
         steps=int(data.shape[1]),
     )
 
@@ -104,17 +111,21 @@ def steady(x: float) -> float:
     return float(np.ldexp(np.rint(np.ldexp(mantissa, 24)), int(exponent) - 24))
 
 
-def activity_of(graph: Graph, batches: Iterable[Array]) -> FloatArray:
-    """The mean magnitude each element of the input received in a step; zeros without data.
+def activity_of(graph: Graph, batches: Iterable[Array]) -> dict[str, FloatArray]:
+    """By input the mean magnitude each of its elements received in a step; zeros without data.
 
     Args:
         graph: The graph the data enter.
         batches: Data as for `observe`; more of them than it runs on make rare inputs known.
     """
-    total, steps = np.zeros(graph.input.shape), 0
+    inputs = graph.of_type(Input)
+    total, steps = np.zeros(entering(inputs)), 0
     for data in batches:
         for first in range(0, len(data), _BATCH):
             some = data[first : first + _BATCH]
             total += np.abs(some).sum((0, 1))
             steps += some.shape[0] * some.shape[1]
-    return total / max(steps, 1)
+    mean = total / max(steps, 1)
+    if len(inputs) == 1:
+        return {inputs[0].path: mean}
+    return {node.path: mean[place].reshape(node.shape) for node, place in places(inputs)}

@@ -1,18 +1,24 @@
-"""Data files: one ``.npz`` with values, spikes or events, labels, and a split in three."""
+"""Data files: one ``.npz`` with values, spikes or events, labels, and a split in three.
+
+For a network with several inputs each has an array of its own, ``input.NAME``.
+"""
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from qspinn.errors import FrontendError, QspinnError, located
-from qspinn.ir import Array, Shape
+from qspinn.ir import Array, Graph, Input, Shape
+from qspinn.ports import entering, together
 
 PARTS = {"calibrate": 0, "select": 1, "report": 2}
 _SHARES = (0.10, 0.55)
+INPUT = "input."
 MOST_STEPS = 1 << 20
 """A later event is taken for a time in other units."""
 
@@ -23,12 +29,14 @@ class Dataset:
 
     Attributes:
         name: The file's name, for messages.
-        x: Values (samples, *shape), spikes (samples, steps, *shape), or None for events.
+        x: Values (samples, *shape), spikes (samples, steps, *shape), or None for events and where
+            ``inputs`` holds them.
         y: Labels (samples,), or None.
         split: 0 calibrate, 1 select, 2 report, for each sample.
         events: (step, index, count, offsets) arrays, or None.
         dt: Seconds per step, where the file says.
         shut: Parts whose samples may not be read (see `without`).
+        inputs: What ``x`` is, for each input by name.
     """
 
     name: str
@@ -38,6 +46,12 @@ class Dataset:
     events: tuple[Array, Array, Array, Array] | None = None
     dt: float | None = None
     shut: tuple[str, ...] = ()
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Values or spikes, by input; none for events."""
+        return tuple(self.inputs.values()) if self.x is None else (self.x,)
 
     def without(self, part: str) -> Dataset:
         """This data set with one part shut: its samples cannot be read, its labels are -1."""
@@ -84,6 +98,36 @@ class Dataset:
         silence = [(0, 0), (0, max(0, steps - x.shape[1]))] + [(0, 0)] * len(shape)
         return np.pad(x[:, :steps], silence)
 
+    def entering(self, graph: Graph, index: Array, *, encoded: bool, steps: int = 0) -> Array:
+        """`samples` as they enter a network; of several inputs joined as `qspinn.ports` says.
+
+        Raises:
+            FrontendError: An input has no array, or one of another shape.
+        """
+        nodes = graph.of_type(Input)
+        if not self.inputs:
+            if len(nodes) > 1 and self.events is None:
+                raise FrontendError(
+                    f"holds one array, x; {graph.name} has {len(nodes)} inputs", at=self.name,
+                    hint=f"give an array for each: {', '.join(f'input.{n.name}' for n in nodes)}",
+                )  # fmt: skip
+            return self.samples(index, entering(nodes), encoded=encoded, steps=steps)
+        wanted, found = {node.name for node in nodes}, set(self.inputs)
+        if wanted != found:
+            lacking = ", ".join(f"input.{name}" for name in sorted(wanted - found))
+            raise FrontendError(
+                f"lacks {lacking}" if lacking else
+                f"has {', '.join(sorted(found - wanted))}, which {graph.name} has no input for",
+                at=self.name, hint=f"the inputs are {', '.join(n.name for n in nodes)}",
+            )  # fmt: skip
+        received = {}
+        for node in nodes:
+            one = replace(self, name=f"{self.name}: input.{node.name}", x=self.inputs[node.name])
+            part = one.samples(index, node.shape, encoded=encoded, steps=steps)
+            received[node.name] = part if encoded else part[:, None]
+        joined = together(graph, received)
+        return joined if encoded else joined[:, 0]
+
     def _raster(self, index: Array, shape: Shape, steps: int) -> Array:
         assert self.events is not None, "asked only of event files"
         t, i, c, offsets = self.events
@@ -104,6 +148,8 @@ class Dataset:
 def load(path: Path, seed: int = 0) -> Dataset:
     """Read a data file: ``x`` or ``t, i, offsets`` (and ``c``), optionally ``y, split, dt``.
 
+    Instead of ``x`` each of several inputs may have an array of its own, ``input.NAME``.
+
     Without ``split`` a seeded permutation gives 10 % to calibrate, 45 % to select, 45 % to report.
 
     Raises:
@@ -120,25 +166,36 @@ def load(path: Path, seed: int = 0) -> Dataset:
 
 
 def _dataset(name: str, arrays: dict[str, Array], seed: int) -> Dataset:
-    if not ({"t", "i", "offsets"} <= arrays.keys() or "x" in arrays):
+    inputs = {
+        key.removeprefix(INPUT): _values(values, key)
+        for key, values in arrays.items()
+        if key.startswith(INPUT)
+    }
+    if not ({"t", "i", "offsets"} <= arrays.keys() or "x" in arrays or inputs):
         raise FrontendError(
             f"has neither x nor t, i and offsets, but {', '.join(sorted(arrays)) or 'nothing'}"
         )
+    if inputs and ("x" in arrays or "t" in arrays):
+        raise FrontendError(f"has {', '.join(sorted(arrays))}: give x, or an array for each input")
+    if len({len(values) for values in inputs.values()}) > 1:
+        counts = ", ".join(f"{INPUT}{name} {len(values)}" for name, values in inputs.items())
+        raise FrontendError(f"its inputs have different numbers of samples: {counts}")
     events = _events(arrays) if "t" in arrays and "offsets" in arrays else None
-    x = None if events else _values(arrays["x"])
-    count = len(arrays["offsets"]) - 1 if x is None else len(x)
+    x = None if events or inputs else _values(arrays["x"])
+    held = (*inputs.values(), *(() if x is None else (x,)))
+    count = len(held[0]) if held else len(arrays["offsets"]) - 1
     y = _labels(arrays["y"], count) if "y" in arrays else None
     split = _default_split(count, seed)
     if "split" in arrays:
         split = _labels(arrays["split"], count, "split")
-    return Dataset(name, x, y, split, events, _dt(arrays.get("dt")))
+    return Dataset(name, x, y, split, events, _dt(arrays.get("dt")), inputs=inputs)
 
 
-def _values(x: Array) -> Array:
+def _values(x: Array, name: str = "x") -> Array:
     if x.dtype.kind not in "biuf" or x.ndim < 2:
-        raise FrontendError(f"x is {x.dtype} of shape {x.shape}, not numbers for each sample")
+        raise FrontendError(f"{name} is {x.dtype} of shape {x.shape}, not numbers for each sample")
     if not np.isfinite(x).all():
-        raise FrontendError("x holds NaN or infinite values")
+        raise FrontendError(f"{name} holds NaN or infinite values")
     return x
 
 
@@ -181,7 +238,7 @@ def _dt(dt: Array | None) -> float | None:
 
 
 def _wanted(name: str) -> bool:
-    return name in ("x", "y", "split", "t", "i", "c", "offsets", "dt")
+    return name.startswith(INPUT) or name in ("x", "y", "split", "t", "i", "c", "offsets", "dt")
 
 
 def _default_split(count: int, seed: int) -> Array:

@@ -38,6 +38,7 @@ from qspinn.ir import (
     SumPool2d,
 )
 from qspinn.lowering import programs
+from qspinn.ports import entering, parts
 from qspinn.program import Program
 from qspinn.signals import Signal, signals
 
@@ -56,9 +57,8 @@ class Trace:
 
     @property
     def output(self) -> Array:
-        """The only output."""
-        (value,) = self.outputs.values()
-        return value
+        """What leaves through the output that decides: the first."""
+        return next(iter(self.outputs.values()))
 
 
 _EXACT = 1 << 53
@@ -73,14 +73,15 @@ def run(
 
     Args:
         graph: A float or an integer graph.
-        data: (batch, steps, *input shape); integers for an integer graph.
+        data: (batch, steps, *input shape); integers for an integer graph. Of several inputs as
+            `qspinn.ports` joins them.
         record: Whether to keep the states of every step, or the names of those to keep.
         watch: For calibration; told of every value of a float run.
 
     Raises:
-        QspinnError: The data do not fit the input.
+        QspinnError: The data do not fit the inputs.
     """
-    machine = _Machine(graph, _checked(graph, data), watch)
+    machine = _Machine(graph, _checked(graph, data), len(data), watch)
     states: dict[str, list[Array]] = {}
     outputs: dict[str, list[Array]] = {node.name: [] for node in graph.of_type(Output)}
     for t in range(data.shape[1]):
@@ -97,30 +98,33 @@ def _stacked(seen: Mapping[str, list[Array]]) -> dict[str, Array]:
     return {name: np.stack(values, axis=1) for name, values in seen.items()}
 
 
-def _checked(graph: Graph, data: Array) -> Array:
-    node = graph.input
-    if data.ndim < 2 or data.shape[2:] != node.shape:
-        raise QspinnError(
-            f"data of shape {data.shape} are not (batch, steps, *{node.shape})", at=node.name
-        )
+def _checked(graph: Graph, data: Array) -> dict[str, Array]:
+    """What each input receives."""
+    inputs = graph.of_type(Input)
+    shape, who = entering(inputs), " and ".join(node.name for node in inputs)
+    if data.ndim < 2 or data.shape[2:] != shape:
+        raise QspinnError(f"data of shape {data.shape} are not (batch, steps, *{shape})", at=who)
     if not data.shape[1]:
-        raise QspinnError("a run has at least one step", at=node.name)
+        raise QspinnError("a run has at least one step", at=who)
     if not graph.is_integer:
-        return np.asarray(data, np.float64)
+        return parts(graph, np.asarray(data, np.float64))
     if not np.issubdtype(data.dtype, np.integer) and data.dtype != np.bool_:
-        raise QspinnError(f"an integer graph takes integers, not {data.dtype}", at=node.name)
-    span = signals(graph)[node.name].interval
-    if span is not None and data.size and not (span.lo <= data.min() and data.max() <= span.hi):
-        raise QspinnError(
-            f"data run from {data.min()} to {data.max()}, outside {span}", at=node.name
-        )
-    return data.astype(np.int64)
+        raise QspinnError(f"an integer graph takes integers, not {data.dtype}", at=who)
+    found = parts(graph, data.astype(np.int64))
+    for name, part in found.items():
+        span = signals(graph)[name].interval
+        if span is None or not part.size or (span.lo <= part.min() and part.max() <= span.hi):
+            continue
+        raise QspinnError(f"data run from {part.min()} to {part.max()}, outside {span}", at=name)
+    return found
 
 
 class _Machine:
     """The values on all edges, the states and the delay lines, one step at a time."""
 
-    def __init__(self, graph: Graph, data: Array, watch: Watch | None) -> None:
+    def __init__(
+        self, graph: Graph, data: Mapping[str, Array], batch: int, watch: Watch | None
+    ) -> None:
         self.graph, self.data, self.watch = graph, data, watch
         self.signals = signals(graph)
         self.programs = programs(graph) if graph.is_integer else {}
@@ -128,7 +132,6 @@ class _Machine:
         self.values: dict[str, Array] = {}
         self.states: dict[str, Array] = {}
         self.lines: dict[str, list[Array]] = {}
-        batch = data.shape[0]
         for node in graph.of_type(Neuron):
             for name, state in node.states.items():
                 start = np.broadcast_to(state.init.values, (batch, *node.shape))
@@ -143,7 +146,7 @@ class _Machine:
             self.values[delay.name] = self.lines[delay.name].pop(0)
         for node in self.graph.nodes:
             if isinstance(node, Input):
-                self.values[node.name] = self.data[:, t]
+                self.values[node.name] = self.data[node.name][:, t]
             elif isinstance(node, Neuron):
                 self.values[node.name] = self.neurons(node, t)
             elif not isinstance(node, Delay):

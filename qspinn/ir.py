@@ -220,7 +220,7 @@ class Neuron(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Output(Node):
-    """Where the result leaves, and how a decision is read from it.
+    """Where a result leaves, and how a decision is read from it; of several the first decides.
 
     Attributes:
         readout: One of `READOUTS`, or `VOTE`.
@@ -291,24 +291,49 @@ class Graph:
         """The only input.
 
         Raises:
-            VerifyError: There are several, or none.
+            VerifyError: There are several (see `qspinn.ports`), or none.
         """
-        return self._only(Input)
+        found = self.of_type(Input)
+        if len(found) != 1:
+            raise VerifyError(f"{self.name} has {len(found)} Input nodes, not 1")
+        return found[0]
 
     @property
     def output(self) -> Output:
-        """The only output.
+        """The output that decides: the first.
 
         Raises:
-            VerifyError: There are several, or none.
+            VerifyError: There is none.
         """
-        return self._only(Output)
-
-    def _only(self, kind: type[N]) -> N:
-        found = self.of_type(kind)
-        if len(found) != 1:
-            raise VerifyError(f"{self.name} has {len(found)} {kind.__name__} nodes, not 1")
+        found = self.of_type(Output)
+        if not found:
+            raise VerifyError(f"{self.name} has no Output node")
         return found[0]
+
+    def only(self, name: str) -> Graph:
+        """The graph without its outputs but the one named ``name``; passes drop what it needs not.
+
+        Raises:
+            VerifyError: There is no such output.
+        """
+        _, *others = self.deciding(name).of_type(Output)
+        return replace(self, nodes=tuple(node for node in self.nodes if node not in others))
+
+    def deciding(self, name: str) -> Graph:
+        """The graph with its outputs at the end, the one named ``name`` first: it decides.
+
+        Raises:
+            VerifyError: There is no such output.
+        """
+        outputs = self.of_type(Output)
+        if name not in {node.name for node in outputs}:
+            raise VerifyError(
+                f"{self.name} has no output {name!r}",
+                hint=f"one of {', '.join(node.name for node in outputs)}",
+            )
+        others = (node for node in self.nodes if not isinstance(node, Output))
+        ordered = sorted(outputs, key=lambda node: node.name != name)
+        return replace(self, nodes=(*others, *ordered))
 
     @property
     def is_integer(self) -> bool:

@@ -21,7 +21,7 @@ from qspinn.errors import FrontendError, PlanError
 from qspinn.evaluate import Comparison, chunks
 from qspinn.frontends import Imported, load_model
 from qspinn.frontends.report import require_plain
-from qspinn.ir import Array, Graph, Input
+from qspinn.ir import Array, Graph, Input, Output
 from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.passes.compose import growth
@@ -80,24 +80,29 @@ def prepare(
         encode: What `Encoder` takes, by name; what is None comes from the model's file.
         scales: ``method`` and ``group``: how default scales are chosen (see `Calibration`).
         progress: Told how many of at most `CALIBRATION_SAMPLES` samples are done.
-        options: For the frontend: dt, integrator, reset and so on; and the network's ``name``.
+        options: For the frontend: dt, integrator, reset and so on; the network's ``name``; and
+            ``decide``, of several outputs the name of the one that decides, or ``only``, of the
+            one that is kept.
 
     Raises:
         QspinnError: Either file is unusable, or they do not fit together.
     """
     chosen = {k: v for k, v in (options or {}).items() if v is not None}
-    name = chosen.pop("name", None)
+    name, decide = chosen.pop("name", None), chosen.pop("decide", None)
+    only = chosen.pop("only", None)
     require_plain(name or "")
     dataset = datasets.load(data) if data is not None else None
     chosen |= {"data": dataset, "encode": encode}
     imported = load_model(path, **chosen)
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
-    received = received_by(imported.graph.input, encoder, _highest(dataset, encoder))
+    received = _received(imported.graph, encoder, dataset)
     if received:  # the bounds that an import takes from its input must be those of the data
         imported = load_model(path, **chosen, **received)
-    graph = canonical(imported.graph)
+    graph = canonical(imported.graph if only is None else imported.graph.only(only))
     graph = graph if name is None else replace(graph, name=name)
-    notes = [note] if (note := growth(imported.graph, graph)) else []
+    graph = graph if decide is None else graph.deciding(decide)
+    notes = _about_outputs(graph)
+    notes += [note] if (note := growth(imported.graph, graph)) else []
     if dataset is not None and dataset.dt and dataset.dt != imported.meta.get("dt", dataset.dt):
         notes.append(f"the data say dt {dataset.dt:g}, the network {imported.meta['dt']:g}")
     if dataset is None:
@@ -115,6 +120,29 @@ def prepare(
     if imported.reference is not None and dataset is not None:
         losses = stepwise(graph, imported.reference, dataset, encoder)
     return Job(path, imported, graph, encoder, dataset, calibration, tuple(notes), losses)
+
+
+def _about_outputs(graph: Graph) -> list[str]:
+    """Of several outputs, which one decides."""
+    first, *others = (node.name for node in graph.of_type(Output))
+    if not others:
+        return []
+    return [
+        f"of the outputs {', '.join((first, *others))} the first decides: accuracy is what "
+        f"{first} answers (--decide names another)"
+    ]
+
+
+def _received(graph: Graph, encoder: Encoder, dataset: datasets.Dataset | None) -> dict[str, Any]:
+    """What inputs must be declared as: one word for all of them, as an import takes it."""
+    nodes, found = graph.of_type(Input), dict[str, Any]()
+    for node in nodes:
+        if len(nodes) > 1 and encoder.kind == "none" and node.kind == "current":
+            continue  # values beside spikes: only a graph that says so has such an input
+        declared = received_by(node, encoder, _highest(dataset, encoder, node.name))
+        if declared.get("input_high", 0) >= found.get("input_high", 0):
+            found = declared or found
+    return found
 
 
 def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
@@ -141,15 +169,17 @@ def choose_encoder(
     if asked.get("kind", "") not in ("", known.get("kind")):
         known.pop("gain", None)
     chosen = {**known, **asked}
-    if "kind" not in chosen and dataset is not None and dataset.x is not None:
+    arrays = dataset.arrays if dataset is not None else ()
+    if "kind" not in chosen and dataset is not None and arrays:
         raise FrontendError(
             "nothing says how the values in the data become input",
             at=dataset.name,
             hint="give --encode rate|phase|latency|direct and --steps, or --encode none for spikes",
         )
     kind = str(chosen.get("kind", "none"))
-    if kind != "none" and dataset is not None and dataset.x is not None:
-        chosen.setdefault("raw", raw_of(dataset.x))
+    if kind != "none" and arrays:
+        types = {raw_of(x) for x in arrays}
+        chosen.setdefault("raw", types.pop() if len(types) == 1 else "")
     return Encoder(
         kind,
         int(chosen.get("steps", 0)),
@@ -168,13 +198,13 @@ def calibration_input(graph: Graph, dataset: datasets.Dataset, encoder: Encoder)
     return np.concatenate([data for data, _ in chunks(graph, dataset, encoder, index)])
 
 
-def _highest(dataset: datasets.Dataset | None, encoder: Encoder) -> int:
+def _highest(dataset: datasets.Dataset | None, encoder: Encoder, name: str) -> int:
     if dataset is None or encoder.kind != "none":
         return 1
     if dataset.events is not None:
         return int(_raster_peak(dataset))
-    assert dataset.x is not None, "a data set has values or events"
-    return int(dataset.x.max(initial=1))
+    arrays = (dataset.inputs[name],) if name in dataset.inputs else dataset.arrays
+    return max(int(x.max(initial=1)) for x in arrays)
 
 
 def _raster_peak(dataset: datasets.Dataset) -> int:

@@ -13,13 +13,14 @@ from qspinn.cost import Activity, Cost
 from qspinn.encode import Encoder, encode
 from qspinn.errors import FrontendError, during
 from qspinn.fixed import Overflow, to_int
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Input
 from qspinn.lowering import programs
 from qspinn.memory import Device, Footprint, float_bytes
 from qspinn.passes.canonicalize import canonicalize
 from qspinn.passes.quantize import notes, quantize
 from qspinn.plan import Entry, Plan
 from qspinn.planning import derived
+from qspinn.ports import parts, together
 from qspinn.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -118,7 +119,7 @@ def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
     """Encode samples for a graph: integers for an integer graph, real numbers for a float one.
 
     Args:
-        graph: The graph whose input is fed.
+        graph: The graph whose inputs are fed.
         x: Samples as `Dataset.samples` returns them.
         encoder: How they become input.
         samples: Their indices in the data file, which key the random draws.
@@ -126,8 +127,14 @@ def feed(graph: Graph, x: Array, encoder: Encoder, samples: Array) -> Array:
     Raises:
         FrontendError: The data do not fit the input.
     """
-    data = encode(x, encoder, samples)
-    node = graph.input
+    received = parts(graph, encode(x, encoder, samples))
+    return together(
+        graph, {node.name: _fed(node, received[node.name]) for node in graph.of_type(Input)}
+    )
+
+
+def _fed(node: Input, data: Array) -> Array:
+    """What an input receives, of its kind and format."""
     if node.kind == "current":
         if node.fmt is None:
             return np.asarray(data, np.float64)

@@ -217,7 +217,7 @@ def input_plan(graph: Graph, node: Input, calibration: Calibration, choices: Cho
     entries: dict[str, Entry] = {}
     if node.kind == "current":
         bits = choices.get(f"{node.path}.value", Choice()).bits
-        entries[f"{node.path}.value"] = value_entry(calibration, bits or 8)
+        entries[f"{node.path}.value"] = value_entry(calibration, bits or 8, node.path)
     share = choices.get(f"{node.path}.active", Choice()).share
     if share is None:
         return Plan(entries)
@@ -274,9 +274,9 @@ def linear_readers(graph: Graph, node: Node) -> tuple[Linear, ...]:
     return tuple(found)
 
 
-def value_entry(calibration: Calibration, bits: int = 8) -> Entry:
+def value_entry(calibration: Calibration, bits: int = 8, path: str = "") -> Entry:
     """The format of values that enter the network: as fine as what was seen allows."""
-    low, high = calibration.input_range
+    low, high = calibration.input_ranges.get(path, (0.0, 1.0))
     signed = low < 0
     top = (1 << (bits - signed)) - 1
     frac = point(max(-low, high), top + 1, bits - signed)

@@ -47,7 +47,7 @@ def summarize(graph: Graph, trace: Trace) -> Summary:
 
 
 def output_neuron(graph: Graph) -> Neuron | None:
-    """The neuron node whose own signal leaves through the output, if one's does."""
+    """The neuron node whose own signal leaves through the deciding output, if one's does."""
     node = graph[graph.output.inputs[0]]
     while isinstance(node, Flatten | Delay):
         node = graph[node.inputs[0]]

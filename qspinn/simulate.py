@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from qspinn.errors import QspinnError
 from qspinn.fixed import Interval
 from qspinn.interp import Trace
 from qspinn.ir import Array, Graph, Input, Neuron, Output
+from qspinn.ports import entering, places
 from qspinn.readout import Summary
 from qspinn.signals import Signal
 from qspinn.verify import verify
@@ -41,12 +42,12 @@ class Result:
     """What a simulation returns.
 
     Attributes:
-        summary: What readouts need of each sample (see `qspinn.readout`); None where the graph
-            has several outputs.
+        summary: What readouts need of each sample (see `qspinn.readout`), at the output that
+            decides: the first.
         trace: The output edges with ``record="outputs"``; the states too with ``"trace"``.
     """
 
-    summary: Summary | None
+    summary: Summary
     trace: Trace | None
 
 
@@ -65,7 +66,8 @@ def simulate(
 
     Args:
         graph: An integer graph.
-        data: Integers (samples, steps, *input shape), or event lists.
+        data: Integers (samples, steps, *input shape), or event lists; of several inputs as
+            `qspinn.ports` joins them.
         threads: How many to use; None: one for each core this process may use.
         record: ``summary`` alone, or in addition the ``outputs`` in every step, or the whole
             ``trace`` with every state.
@@ -78,8 +80,7 @@ def simulate(
     _choose(record, RECORDS, "record")
     require_integer(graph)
     network = _network(graph, engine_of(engine))
-    node = network.graph.input
-    job = _Job(network, checked(node, network.signals[node.name], data), record)
+    job = _Job(network, checked(inputs_of(graph, network.signals), data), record)
     job.run(threads or cores(), progress)
     return job.result()
 
@@ -101,10 +102,7 @@ def watched(
     network = _network(graph, engine)
     job = _Job(network, data, "summary", steps, watch)
     job.run(threads, None)
-    summary = job.result().summary
-    if summary is None:
-        raise QspinnError(f"{graph.name} has several outputs; a sweep sums up one")
-    return summary
+    return job.result().summary
 
 
 def _choose(value: str, allowed: tuple[str, ...], what: str) -> None:
@@ -144,23 +142,44 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def checked(node: Input, signal: Signal, data: Array | Events) -> Array | Events:
-    """The data, if they fit the input of an integer graph."""
-    span = signal.interval
-    events = isinstance(data, Events)
+Inputs = tuple[tuple[Input, Interval], ...]
+
+
+def inputs_of(graph: Graph, known: Mapping[str, Signal]) -> Inputs:
+    """The inputs of an integer graph, and what each may receive."""
+    spans = ((node, known[node.name].interval) for node in graph.of_type(Input))
+    return tuple((node, span) for node, span in spans if span is not None)
+
+
+def checked(inputs: Inputs, data: Array | Events) -> Array | Events:
+    """The data, if they fit the inputs of an integer graph."""
+    nodes = tuple(node for node, _ in inputs)
+    wanted, who = entering(nodes), " and ".join(node.name for node in nodes)
     shape = (len(data), data.steps, *data.shape) if isinstance(data, Events) else data.shape
-    if len(shape) < 2 or shape[2:] != node.shape or shape[1] < 1:
-        raise QspinnError(
-            f"data of shape {shape} are not (samples, steps, *{node.shape})", at=node.name
-        )
+    if len(shape) < 2 or shape[2:] != wanted or shape[1] < 1:
+        raise QspinnError(f"data of shape {shape} are not (samples, steps, *{wanted})", at=who)
     values = data.values if isinstance(data, Events) else data
     if values is not None and values.dtype.kind not in "biu":
-        raise QspinnError(f"an integer graph takes integers, not {values.dtype}", at=node.name)
-    seen = spanned(values) if values is not None and values.size else Interval(0, 1)
-    assert span is not None, "the graph is integer"
-    if (seen | Interval(0, 0) if events else seen) not in span:
-        raise QspinnError(f"data run from {seen.lo} to {seen.hi}, outside {span}", at=node.name)
+        raise QspinnError(f"an integer graph takes integers, not {values.dtype}", at=who)
+    for (node, span), (_, place) in zip(inputs, places(nodes), strict=True):
+        seen = _seen(data, place if len(nodes) > 1 else None)
+        if (seen | Interval(0, 0) if isinstance(data, Events) else seen) not in span:
+            raise QspinnError(f"data run from {seen.lo} to {seen.hi}, outside {span}", at=node.name)
     return data
+
+
+def _seen(data: Array | Events, place: slice | None) -> Interval:
+    """The values at some elements, or at all."""
+    if isinstance(data, Events):
+        if data.values is None:
+            return Interval(0, 1)
+        here = slice(None)
+        if place is not None:
+            here = (data.index >= place.start) & (data.index < place.stop)
+        values = data.values[here]
+        return spanned(values) if values.size else Interval(0, 0)
+    part = data if place is None else data[..., place]
+    return spanned(part) if part.size else Interval(0, 0)
 
 
 def is_constant(data: Array | Events) -> bool:
@@ -168,6 +187,11 @@ def is_constant(data: Array | Events) -> bool:
     if isinstance(data, Events):
         return data.constant
     return all((sample == sample[:1]).all() for sample in data)
+
+
+def input_names(graph: Graph) -> frozenset[str]:
+    """The names of the inputs."""
+    return frozenset(node.name for node in graph.of_type(Input))
 
 
 def add_summary(
@@ -201,10 +225,10 @@ class _Job:
         self.network, self.data, self.watch = network, data, watch
         self.samples = len(data)
         self.steps = steps or (data.steps if isinstance(data, Events) else data.shape[1])
-        self.constant = network.graph.input.name if is_constant(data) else ""
+        self.constant = input_names(network.graph) if is_constant(data) else frozenset[str]()
         outputs = [node.name for node in network.graph.of_type(Output)]
-        self.readout = outputs[0] if len(outputs) == 1 else None
-        self.membrane = network.membrane if self.readout else None
+        self.readout = network.graph.output.name
+        self.membrane = network.membrane
         alone = record == "summary" and watch is None
         self.summed = network.summed if alone else ""
         self.outputs = {name: self.room(name) for name in outputs if record != "summary"}
@@ -223,7 +247,7 @@ class _Job:
 
     def blank(self) -> tuple[Array, Array, Array, Array]:
         """Counts, first spike, last and highest membrane potential before the first step."""
-        size = self.network.ports[self.readout].size if self.readout else 0
+        size = self.network.ports[self.readout].size
         shape = (self.samples, size)
         lowest = np.iinfo(np.int64).min
         return (np.zeros(shape, np.int64), np.full(shape, self.steps),
@@ -259,7 +283,7 @@ class _Job:
         """The steps of a block and the samples of a chunk."""
         edges = set(self.network.origin.values())
         if isinstance(self.data, Events):
-            edges.discard(self.network.graph.input.name)
+            edges -= input_names(self.network.graph)
         ports = [self.network.ports[name] for name in edges]
         each = sum(port.width * (port.dtype.itemsize + 1) for port in ports) or 1
         block = min(self.steps, self.network.block or self.steps, max(1, _BLOCK // each))
@@ -295,8 +319,6 @@ class _Job:
         for name, room in self.states.items():
             port = ports[name.rpartition(".")[0]]
             room[samples, steps] = port.elements(machine.traces[name])
-        if self.readout is None:
-            return
         into = [part[samples] for part in self.summary]
         add_summary(machine, self.readout, self.membrane, self.steps, into)
 
@@ -310,6 +332,6 @@ class _Job:
             for name, room in self.states.items()
         }
         return Result(
-            Summary(*self.summary) if self.readout else None,
+            Summary(*self.summary),
             Trace(states, outputs) if outputs else None,
         )

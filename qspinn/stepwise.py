@@ -102,7 +102,7 @@ def stepwise(
         trace = traced(graph, data)
         for count in counts:
             found[count].append(predict(graph.output, summarize(graph, until(trace, count))))
-        values = dataset.samples(some, graph.input.shape, encoded=False)
+        values = dataset.entering(graph, some, encoded=False)
         wanted.append(reference(values * encoder.gain).argmax(1))
     expected = np.concatenate(wanted)
     labels = None if dataset.y is None else dataset.y[index]

@@ -10,9 +10,10 @@ import numpy as np
 
 from qspinn.backend import Backend
 from qspinn.errors import BackendError, MismatchError
-from qspinn.fixed import hash32
+from qspinn.fixed import Interval, hash32
 from qspinn.interp import Trace, run
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Input
+from qspinn.ports import together
 from qspinn.signals import signals
 
 
@@ -141,14 +142,29 @@ def require_equal(verdict: Verdict) -> None:
 
 
 def random_input(graph: Graph, samples: int, steps: int, seed: int, rate: float = 0.15) -> Array:
-    """Seeded input for a network without data: spikes, counts or values over the input's range."""
-    node = graph.input
-    span = signals(graph)[node.name].interval
+    """Seeded input for a network without data: spikes, counts or values over each input's range."""
+    known = signals(graph)
+    received = {
+        node.name: _random(node, known[node.name].interval, samples, steps, seed, rate, 2 * i)
+        for i, node in enumerate(graph.of_type(Input))
+    }
+    return together(graph, received)
+
+
+def _random(
+    node: Input,
+    span: Interval | None,
+    samples: int,
+    steps: int,
+    seed: int,
+    rate: float,
+    stream: int,
+) -> Array:
     low, high = (span.lo, span.hi) if span is not None else (0, node.high)
     shape = (samples, steps, *node.shape)
     index = np.arange(int(np.prod(shape))).reshape(shape)
-    draws = np.asarray(hash32(seed, 1, index)).astype(np.int64)
-    levels = low + np.asarray(hash32(seed, 2, index)).astype(np.int64) % (high - low + 1)
+    draws = np.asarray(hash32(seed, stream + 1, index)).astype(np.int64)
+    levels = low + np.asarray(hash32(seed, stream + 2, index)).astype(np.int64) % (high - low + 1)
     if node.kind == "current":
         return levels
     fires = draws < int(rate * 2**32)

@@ -1,7 +1,7 @@
 """Runs many emitted packages in one interpreter, which starts Lava once: `run_batch`.
 
 As a script (python lava_batch.py LIST [--models]) it needs lava-nc and numpy, and not qspinn: it
-runs each folder that the JSON list names on its input.npy, as its own run.py would.
+runs each folder that the JSON list names on its input.npy or .npz, as its own run.py would.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SECONDS = 900
 
 
 def run_batch(python: str | Path, folders: Iterable[Path], *, models: bool) -> None:
-    """Run packages in another interpreter; each gets out.npy and a folder trace.
+    """Run packages in another interpreter; each gets out.npy or .npz and a folder trace.
 
     Args:
         python: An interpreter with lava-nc.
-        folders: Packages, each with its input.npy.
+        folders: Packages, each with its input.npy, or of several inputs .npz.
         models: Step Lava's process models, without its runtime.
     """
     paths = [str(folder.resolve()) for folder in folders]
@@ -47,9 +47,12 @@ def main() -> None:
             if name in OF_A_PACKAGE or name.startswith("neurons_"):
                 del sys.modules[name]
         sys.path.insert(0, folder)
+        import lava_compat  # noqa: F401  before what imports lava
+        import network
         import run  # the package's own
 
-        given = {"input": "input.npy", "output": "out.npy", "trace": "trace"}
+        into, out = ("npz" if len(n) > 1 else "npy" for n in (network.INPUTS, network.OUTPUTS))
+        given = {"input": f"input.{into}", "output": f"out.{out}", "trace": "trace"}
         sys.argv = ["run.py", *options]
         for word, path in given.items():
             sys.argv += [f"--{word}", os.path.join(folder, path)]

@@ -37,6 +37,7 @@ from qspinn.ir import (
     State,
     SumPool2d,
 )
+from qspinn.ports import parts, together
 from qspinn.signals import Signal, infer, summed
 
 
@@ -71,7 +72,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Odds:
-    """How likely each structure is; `patient` networks run long, with the longest delays."""
+    """How likely each structure is; `patient` networks run long, with the longest delays.
+
+    ``ports`` are the weights of 1, 2 and 3 inputs, and of 1, 2 and 3 outputs; ``joins`` is for a
+    layer that takes one of the further inputs.
+    """
 
     inputs: tuple[float, ...] = (5, 1.5, 1.5)
     rank: tuple[float, ...] = (5, 2, 4)
@@ -93,6 +98,8 @@ class Odds:
     delays: tuple[int, ...] = (1, 1, 2, 5, 20)
     batch: tuple[int, int] = (2, 3)
     patient: float = 0.0
+    ports: tuple[float, ...] = ()
+    joins: float = 0.6
 
 
 ODDS = {
@@ -109,7 +116,14 @@ ODDS = {
     ),
 }  # fmt: skip
 """By profile: anything; what suits Loihi; all that Lava's stock processes can be given."""
-ALL_FORMATS = {**FORMATS, "whole": ChipFormats}
+ODDS |= {
+    "wide": replace(ODDS["whole"], ports=(1, 4, 3), patient=0.05),
+    "wide any": replace(ODDS["any"], ports=(1, 4, 3)),
+}
+"""The last two with several inputs and outputs."""
+ALL_FORMATS = {**FORMATS, "whole": ChipFormats, "wide": ChipFormats, "wide any": AnyFormats}
+ANY = ("any", "wide any")
+"""Profiles with what Loihi has not."""
 LONGEST, LONG_STEPS = 61, 72
 
 
@@ -130,7 +144,7 @@ def describe(seed: int, *, profile: str = "any") -> Network:
     rng = np.random.default_rng((seed, sorted(ODDS).index(profile)))
     draw, odds = ALL_FORMATS[profile](rng), ODDS[profile]
     if isinstance(draw, ChipFormats) and draw.alone:
-        odds = replace(odds, skip=0.0, recurrence=0.0)
+        odds = replace(odds, skip=0.0, recurrence=0.0, joins=0.0)
     return _Builder(draw, odds, profile).network(f"{profile}{seed}")
 
 
@@ -145,6 +159,7 @@ class _Builder:
     known: dict[str, Signal] = field(default_factory=dict)
     sample: dict[str, Array] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     patient: bool = False
     depth: int = 0
 
@@ -153,7 +168,11 @@ class _Builder:
         self.patient = self.odds.patient > 0 and draw.chance(self.odds.patient)
         batch = draw.between(*self.odds.batch)
         steps = LONG_STEPS if self.patient else draw.between(8, 16)
-        source, data = self.input(batch, steps)
+        source, data = self.input("input", batch, steps)
+        received = {source: data}
+        for i in range(2, self.ports("inputs") + 1):
+            further, received[further] = self.input(f"input{i}", batch, steps)
+            self.waiting.append(further)
         depth = draw.pick((1, 2, 3, 4), (3, 4, 2, 1))
         draw.tag("depth", depth)
         self.depth = depth
@@ -161,9 +180,47 @@ class _Builder:
         for k in range(1, depth + 1):
             last = k == depth
             source = self.layer(k, source, graded if last else draw.chance(self.odds.graded))
-        if self.profile == "any":
+        if self.profile in ANY:
             source = self.tail(source)
-        kind = self.known[source].kind
+        ends = [source, *map(self.branch, self.waiting)]
+        for i in range(2, self.ports("outputs") + 1):
+            ends.insert(draw.between(0, 1), self.earlier(i))
+        for i, end in enumerate(ends, 1):
+            self.output("out" if i == 1 else f"out{i}", end)
+        graph = Graph(name, tuple(self.nodes))
+        data = together(graph, received)
+        return Network(tuned(graph, data), data, frozenset(draw.tags))
+
+    def ports(self, what: str) -> int:
+        """How many inputs or outputs."""
+        if not self.odds.ports:
+            return 1
+        count = self.draw.pick((1, 2, 3), self.odds.ports)
+        self.draw.tag(what, count)
+        return count
+
+    def branch(self, source: str) -> str:
+        """Neurons of its own for an input that no layer took, which send to an output."""
+        self.draw.tag("input reaches", "a branch")
+        current = self.connection(f"fc_{source}", source)
+        return self.neuron(f"lif_{source}", (current,), self.draw.model())
+
+    def earlier(self, i: int) -> str:
+        """Neurons of any depth for a further output to read, perhaps delayed."""
+        draw = self.draw
+        neurons = [node for node in self.nodes if isinstance(node, Neuron)]
+        source = neurons[draw.between(0, len(neurons) - 1)].name
+        draw.tag("output reads", "the last neurons" if source == f"lif{self.depth}" else "others")
+        signal = self.known[source]
+        if signal.kind != "current" and draw.chance(0.3):
+            draw.tag("output reads", "a delay")
+            high = signal.interval.hi if signal.interval else 1
+            return self.delay(f"late{i}", source, signal, high, (1, 2))
+        return source
+
+    def output(self, name: str, source: str) -> None:
+        """An output with a readout that suits it."""
+        draw, kind = self.draw, self.known[source].kind
         readouts = (
             ("membrane_last", "membrane_max") if kind == "current" else ("count", "first_spike")
         )
@@ -171,9 +228,7 @@ class _Builder:
         if kind != "current" and draw.chance(self.odds.vote):
             readout, labels = VOTE, self.labels(self.known[source].size)
         draw.tag("readout", readout)
-        self.add(Output(name="out", inputs=(source,), readout=readout, labels=labels))
-        graph = tuned(Graph(name, tuple(self.nodes)), data)
-        return Network(graph, data, frozenset(draw.tags))
+        self.add(Output(name=name, inputs=(source,), readout=readout, labels=labels))
 
     def labels(self, size: int) -> tuple[int, ...]:
         """A class for each element, or none; no class is without an element."""
@@ -199,11 +254,11 @@ class _Builder:
             source = self.add(Flatten(name="flat", inputs=(source,)))
         return source
 
-    def input(self, batch: int, steps: int) -> tuple[str, Array]:
+    def input(self, name: str, batch: int, steps: int) -> tuple[str, Array]:
         draw, shape = self.draw, self.input_shape()
         kind = draw.pick(("spike", "count", "current"), self.odds.inputs)
         draw.tag("input", f"{kind} {len(shape)}")
-        node = Input(name="input", shape=shape, kind=kind)
+        node = Input(name=name, shape=shape, kind=kind)
         size = (batch, steps, *shape)
         if kind == "current":
             bits = draw.pick((4, 6, 8, 9, 12, 16, 24, 32), (2, 2, 2, 2, 2, 1, 0.5, 0.5))
@@ -262,7 +317,8 @@ class _Builder:
         if draw.chance(odds.side):
             draw.tag("edge", "shared current")
             self.neuron(f"side{k}", (current,), draw.model())
-        if draw.chance(odds.skip):
+        inputs += self.further(k, shape)
+        if len(inputs) == 1 and draw.chance(odds.skip):
             inputs += self.skip(f"skip{k}", source, shape)
         name, model = f"lif{k}", draw.integrator() if graded else draw.model()
         if not graded and draw.chance(odds.recurrence):
@@ -271,6 +327,17 @@ class _Builder:
             back = self.delay(f"back{k}", name, edge, model.max_out, odds.recurrent_delay)
             inputs.append(self.square(f"rec{k}", back, shape))
         return self.neuron(name, tuple(inputs), model)
+
+    def further(self, k: int, shape: Shape) -> list[str]:
+        """A current from an input that waits for a layer to take it, perhaps delayed."""
+        fits = [s for s in self.waiting if len(shape) == 1 or self.known[s].shape == shape]
+        if not fits or not self.draw.chance(self.odds.joins):
+            return []
+        self.draw.tag("input reaches", f"layer {k}")
+        self.waiting.remove(source := fits[0])
+        if self.known[source].shape == shape:
+            return [self.square(f"from_{source}", source, shape)]
+        return [self.linear(f"from_{source}", source, shape[0])]
 
     def delay(self, name: str, source: str, edge: Signal, high: int, options: Sequence[int]) -> str:
         steps = self.draw.pick(options)
@@ -298,7 +365,7 @@ class _Builder:
         kernel = tuple(draw.between(1, min(3, size)) for size in signal.shape[1:])
         stride = draw.pick((kernel, (1, 1), (2, 2), (1, 2)))
         padding = tuple(draw.pick((0, k // 2)) for k in kernel)
-        kinds = ("spike", "count") if self.profile == "any" else ("spike",)
+        kinds = ("spike", "count") if self.profile in ANY else ("spike",)
         largest = signal.kind in kinds and draw.chance(self.odds.max_pool)
         kind = MaxPool2d if largest else SumPool2d
         draw.tag("pool", f"{kind.__name__} {signal.kind} {'padded' if any(padding) else 'plain'}")
@@ -463,12 +530,13 @@ def float_rates(graph: Graph, data: Array) -> dict[str, float]:
     real = graph.map(_real)
     fired = [n for n in graph.of_type(Neuron) if n.model.sends != "current"]
     probes = tuple(Output(name=f"_{n.name}", inputs=(n.name,)) for n in fired)
-    fmt = graph.input.fmt
-    trace = interp.run(
-        replace(real, nodes=(*real.nodes, *probes)),
-        np.ldexp(data.astype(np.float64), -fmt.frac if fmt else 0),
-        record=False,
-    )
+    real = replace(real, nodes=(*real.nodes, *probes))
+    formats = {node.name: node.fmt for node in graph.of_type(Input)}
+    received = {
+        name: np.ldexp(part.astype(np.float64), -fmt.frac if (fmt := formats[name]) else 0)
+        for name, part in parts(graph, data).items()
+    }
+    trace = interp.run(real, together(real, received), record=False)
     return {n.name: float((trace.outputs[f"_{n.name}"] > 0).mean()) for n in fired}
 
 

@@ -57,9 +57,9 @@ def test_activity_is_of_all_data(data: Array) -> None:
     graph = network()
     activity = observe(graph, data.astype(float), keep=3).activity["x"]
     assert np.array_equal(activity, data.mean((0, 1)))
-    halves = activity_of(graph, [data[:5], data[5:]])
+    halves = activity_of(graph, [data[:5], data[5:]])["x"]
     assert np.array_equal(halves, activity)
-    values = activity_of(graph, [-3.0 * data])
+    values = activity_of(graph, [-3.0 * data])["x"]
     assert np.array_equal(values, (3 * data).mean((0, 1))), "of values their magnitude counts"
 
 

@@ -28,6 +28,7 @@ LEVELS = {
     #
     "packing": 1,
     "ir": 1,
+    "ports": 1,
     "dynamics": 1,
     "neurons": 1,
     "signals": 1,

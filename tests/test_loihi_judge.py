@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qspinn.backends.loihi import BACKEND
-from qspinn.backends.loihi.execute import _trace
+from qspinn.backends.loihi.execute import _trace, _written
 from qspinn.backends.loihi.layers import layers
 from qspinn.backends.loihi.reasons import Reasons
 
@@ -53,7 +53,7 @@ def judged(
         network, legal = whole(seed)
         place = folder / str(seed)
         place.mkdir()
-        np.save(written(legal, place) / "input.npy", network.data)
+        _written(legal, network.data, written(legal, place))
         found.append((seed, network, legal, interp.run(legal, network.data)))
     run_batch(python, [folder / str(seed) for seed in seeds], models=models)
     for seed, _, legal, want in found:

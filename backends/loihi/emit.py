@@ -13,7 +13,7 @@ import numpy as np
 
 from qspinn import __version__
 from qspinn.backend import Artifact
-from qspinn.ir import Array, Graph, Output, Shape
+from qspinn.ir import Array, Graph, Output
 from qspinn.memory import Device
 from qspinn.plan import Plan
 from qspinn.render import render
@@ -29,6 +29,7 @@ from .process import process_text
 from .script import NetworkText, Script
 from .synapses import Kernel, Synapse, way
 from .unroll import Sparse
+from .words import about_ports, files_of
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _COPIED = {
@@ -46,12 +47,10 @@ class ReadmeText:
     version: str
     device: str
     chain: str
-    input_shape: str
-    low: int
-    high: int
-    output_words: str
-    output_shape: str
-    decision: str
+    given: str
+    sent: str
+    classes: str
+    ports: tuple[str, ...]
     time: tuple[str, ...]
     rows: tuple[str, ...]
     notes: tuple[str, ...]
@@ -128,6 +127,7 @@ def _facts(script: Script, text: NetworkText, plan: Plan) -> dict[str, Any]:
         "samples": "one run" if text.joint else "a run for each sample",
         "set_by_host": [*text.settings],
         "readout": script.graph.output.readout,
+        "outputs": {node.name: node.readout for node in script.graph.of_type(Output)},
         "layers": [_layer_facts(script, layer, plan) for layer in script.found],
     }
 
@@ -173,12 +173,7 @@ def _groups(layer: Layer) -> int:
 
 
 def _readme(script: Script, text: NetworkText, device: Device, net: NetFile) -> ReadmeText:
-    graph = script.graph
-    source = graph.input
-    span, node = script.known[source.name].interval, graph.output
-    assert span is not None, "an integer graph"
-    graded = script.known[node.name].kind == "current"
-    words = "membrane potentials after each step" if graded else "spikes"
+    given, sent, classes = files_of(script.graph)
     own = [script.idents[layer.name] for layer in script.found if layer.registers is None]
     extra = [
         f"| `neurons_{ident}/` | a process model of its own, simulator only |" for ident in own
@@ -190,35 +185,15 @@ def _readme(script: Script, text: NetworkText, device: Device, net: NetFile) -> 
         version=__version__,
         device=device.name,
         chain=text.chain,
-        input_shape=_shape(source.shape),
-        low=span.lo,
-        high=span.hi,
-        output_words=words,
-        output_shape=_shape(script.known[node.name].shape),
-        decision=_decision(node),
+        given=given,
+        sent=sent,
+        classes=classes,
+        ports=about_ports(script.graph),
         time=text.about,
         rows=tuple(_row(script, layer) for layer in script.found),
         notes=(*_notes(script, text), *net.notes),
         files=(*net.rows, *extra),
     )
-
-
-_DECISIONS = {
-    "count": "the output that spiked most",
-    "first_spike": "the output that spiked first, of several the one with the highest potential",
-    "membrane_last": "the output with the highest potential after the last step",
-    "membrane_max": "the output with the highest potential of all steps",
-}
-
-
-def _decision(node: Output) -> str:
-    if node.labels:
-        return f"a vote of the {len(node.labels)} outputs, divided by those of each class"
-    return _DECISIONS[node.readout]
-
-
-def _shape(shape: Shape) -> str:
-    return "".join(f", {n}" for n in shape)
 
 
 def _row(script: Script, layer: Layer) -> str:

@@ -8,12 +8,14 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qspinn.errors import BackendError, ToolchainError
 from qspinn.interp import Trace
-from qspinn.ir import Array, Graph, Neuron
+from qspinn.ir import Array, Graph, Neuron, Output
+from qspinn.ports import parts
 
 from .interpreters import hint, interpreter, lacks
 from .names import identifiers, register_names
@@ -39,9 +41,10 @@ def run(folder: Path, graph: Graph, data: Array, executor: str) -> Trace:
         raise ToolchainError(f"{executor} is not installed{found}", hint=hint(executor))
     with tempfile.TemporaryDirectory() as scratch:
         into = Path(scratch)
-        np.save(into / "input.npy", np.asarray(data))
+        given = _written(graph, np.asarray(data), into)
         options = ("--models",) if executor == "lava-models" else ()
-        _call((python, "-B", str(folder.resolve() / "run.py"), *options), into, _limit(graph, data))
+        program = (python, "-B", str(folder.resolve() / "run.py"), *options)
+        _call(program, given, into / _sent(graph), _limit(graph, data))
         return _trace(graph, into)
 
 
@@ -54,10 +57,26 @@ def _limit(graph: Graph, data: Array) -> float:
     return _START_SECONDS * (1 + samples / 20) + steps * step
 
 
-def _call(program: tuple[str, ...], into: Path, limit: float) -> None:
+def _written(graph: Graph, data: Array, into: Path) -> Path:
+    """What run.py reads: one array, or an archive of one for each input."""
+    received = parts(graph, data)
+    if len(received) == 1:
+        np.save(into / "input.npy", data)
+        return into / "input.npy"
+    arrays: dict[str, Any] = {f"input.{name}": part for name, part in received.items()}
+    np.savez(into / "input.npz", **arrays)
+    return into / "input.npz"
+
+
+def _sent(graph: Graph) -> str:
+    """The file that run.py leaves."""
+    return "out.npy" if len(graph.of_type(Output)) == 1 else "out.npz"
+
+
+def _call(program: tuple[str, ...], given: Path, out: Path, limit: float) -> None:
+    into = out.parent
     command = [
-        *program, "--input", str(into / "input.npy"),
-        "--output", str(into / "out.npy"), "--trace", str(into / "trace"),
+        *program, "--input", str(given), "--output", str(out), "--trace", str(into / "trace"),
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     log = into / "log"
@@ -99,11 +118,24 @@ def _trace(graph: Graph, into: Path) -> Trace:
         for node in graph.of_type(Neuron)
         for name, word in register_names(node.states).items()
     }
-    return Trace(states, {graph.output.name: _load(into / "out.npy")})
+    return Trace(states, _outputs(graph, into / _sent(graph)))
+
+
+def _outputs(graph: Graph, path: Path) -> dict[str, Array]:
+    names = [node.name for node in graph.of_type(Output)]
+    if len(names) == 1:
+        return {names[0]: _load(path)}
+    _require(path)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[f"output.{name}"].astype(np.int64) for name in names}
 
 
 def _load(path: Path) -> Array:
-    if not path.is_file():
-        raise BackendError(f"Lava left no {path.name}")
+    _require(path)
     values: Array = np.load(path, allow_pickle=False).astype(np.int64)
     return values
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise BackendError(f"Lava left no {path.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qspinn.ir import Graph
+from qspinn.ir import Graph, Output
 from qspinn.memory import Device, Footprint, Line
 
 from .chips import RESOURCES, WORD_BYTES
@@ -36,9 +36,9 @@ def footprint(graph: Graph, device: Device) -> Footprint:
             for synapse in layer.synapses
             if isinstance(synapse.form, Relay)
         ]
-    labels = graph.output.labels
-    narrowest = np.min_scalar_type(-1 - max(labels, default=0)).itemsize
-    lines.append(Line("constants", graph.output.path, "host", len(labels) * narrowest))
+    for node in graph.of_type(Output):
+        narrowest = np.min_scalar_type(-1 - max(node.labels, default=0)).itemsize
+        lines.append(Line("constants", node.path, "host", len(node.labels) * narrowest))
     return Footprint(tuple(line for line in lines if line.bytes))
 
 

@@ -76,10 +76,10 @@ def _without_bias(node: Node) -> Node:
 
 
 def _ends(graph: Graph, reasons: Reasons) -> None:
-    """One input, and outputs that read neurons."""
+    """Inputs, and outputs that read neurons."""
     for what, nodes in (("Input", graph.of_type(Input)), ("Output", graph.of_type(Output))):
-        if len(nodes) != 1:
-            reasons.add(graph.name, Unfit(f"has {len(nodes)} {what} nodes, the package takes 1"))
+        if not nodes:
+            reasons.add(graph.name, Unfit(f"has no {what} node"))
     for node in graph.of_type(Output):
         with reasons.at(node.name):
             found = way(graph, node)

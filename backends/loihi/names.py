@@ -15,7 +15,7 @@ from qspinn.ir import Array, Graph, Shape
 LONGEST = 48
 _USED = """
     build p run np sparse Conv Dense DelayDense DelaySparse GradedVec LIF LIFReset Line Source
-    Sparse Watch SignMode csr_matrix MIXED EXCITATORY INHIBITORY NAME INPUT OUTPUT LAYERS SETTINGS
+    Sparse Watch SignMode csr_matrix MIXED EXCITATORY INHIBITORY NAME INPUTS OUTPUTS LAYERS SETTINGS
     JOINT delays
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qspinn.fixed import IntArray
-from qspinn.ir import Array, Graph, Shape
+from qspinn.ir import Array, Graph, Input, Output, Shape
 from qspinn.signals import signals
 
 from .lateral import Relay, matrix
@@ -21,6 +21,7 @@ from .stock import Registers
 from .synapses import Form, Kernel, Synapse
 from .table import ACTIVATION, INPUT_SHIFT, MANTISSA, MOST_DELAY, NEVER, UNITY
 from .unroll import Sparse
+from .words import counted
 
 _MOST_WEIGHTS = 1 << 24
 
@@ -65,6 +66,14 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
         found: Its layers, in order.
         reasons: Receives what stands in the way.
     """
+    ends = len(graph.of_type(Input)), len(graph.of_type(Output))
+    if ends != (1, 1):
+        reasons.add(graph.name, Unfit(
+            f"has {counted(ends[0], 'input')} and {counted(ends[1], 'output')}; a .net file is "
+            "a chain with one of each",
+            hint="use the Lava package",
+        ))  # fmt: skip
+        return None
     skewed = graph.start == "skewed"
     staged = tuple(replace(x, shift=i + 1 if skewed else 0) for i, x in enumerate(found))
     late = late_biases(graph, staged) if skewed else frozenset()

@@ -193,6 +193,11 @@ def _stock(node: Neuron) -> bool:
     return node.model.ops in (fires.ops, holds.ops)
 
 
+def _largest(calibration: Calibration) -> float:
+    """The largest magnitude of a value that enters."""
+    return max((abs(x) for ends in calibration.input_ranges.values() for x in ends), default=1.0)
+
+
 def _activation(graph: Graph, node: Neuron, factor: FloatArray, calibration: Calibration) -> float:
     """The worst case of a neuron's summed input, in scaled units, rounding included."""
     known = signals(graph)
@@ -205,7 +210,7 @@ def _activation(graph: Graph, node: Neuron, factor: FloatArray, calibration: Cal
         rows = rows * np.broadcast_to(factor.reshape(-1), (len(rows),))[:, None]
         worst = np.maximum(np.maximum(rows, 0).sum(1), np.maximum(-rows, 0).sum(1))
         span = known[connection.inputs[0]].interval
-        most = span.hi if span else max(map(abs, calibration.input_range))
+        most = span.hi if span else _largest(calibration)
         total += float(worst.max() + rows.shape[1]) * most
         bias = connection.params().get("bias")
         total += 0.0 if bias is None else float(np.abs(bias.values * factor.reshape(-1)).max())

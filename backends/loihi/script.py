@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qspinn.ir import Array, Graph, Shape
+from qspinn.ir import Array, Graph, Input, Output, Shape
 from qspinn.signals import Signal, sent_state, signals
 
 from .lateral import STAGES, Relay
@@ -42,13 +42,12 @@ class NetworkText:
     imports: tuple[str, ...]
     own_imports: tuple[str, ...]
     modes: bool
-    input: str
-    output: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     layers: tuple[LayerText, ...]
     joint: bool
     settings: tuple[str, ...]
-    source_comment: str
-    source: str
+    sources: tuple[str, ...]
     wires: tuple[str, ...]
     processes: tuple[str, ...]
     has_sparse: bool
@@ -89,13 +88,11 @@ class Script:
 
     def text(self) -> NetworkText:
         """Everything the template needs; fills `params`."""
-        source = self.graph.input
-        shape = lava_shape(source.shape)
+        inputs = self.graph.of_type(Input)
         layers = tuple(self._layer(layer) for layer in self.found)
-        names = [self.idents[source.name], *(n for own in self.processes.values() for n in own)]
-        span = self.known[source.name].interval
-        assert span is not None, "an integer graph"
-        facts = {"shape": source.shape, "low": span.lo, "high": span.hi}
+        names = [self.idents[node.name] for node in inputs]
+        names += [name for own in self.processes.values() for name in own]
+        outputs = self.graph.of_type(Output)
         return NetworkText(
             title=quoted(self.graph.name),
             name=repr(quoted(self.graph.name)),
@@ -104,13 +101,12 @@ class Script:
             imports=self._imports(),
             own_imports=self._own_imports(),
             modes=bool(self.used & {"Dense", "DelayDense", "Sparse", "DelaySparse"}),
-            input=repr(facts),
-            output=repr(self._output()),
+            inputs=tuple(_entry(node.name, self._input(node)) for node in inputs),
+            outputs=tuple(_entry(node.name, self._output(node)) for node in outputs),
             layers=layers,
             joint=self.joint,
             settings=tuple(self.settings),
-            source_comment=f"{self.idents[source.name]}: {describe_input(source)}",
-            source=f"{self.idents[source.name]} = Source(shape={shape}, file=run.events)",
+            sources=tuple(line for node in inputs for line in self._source(node)),
             wires=tuple(self.wires),
             processes=tuple(f'"{name}": {name}' for name in names),
             has_sparse=bool(self.used & {"Sparse", "DelaySparse"}),
@@ -324,10 +320,24 @@ class Script:
 
     # --- the frame ---
 
-    def _output(self) -> dict[str, object]:
-        node = self.graph.output
+    def _source(self, node: Input) -> tuple[str, str]:
+        ident, shape = self.idents[node.name], lava_shape(node.shape)
+        return (
+            f"# {ident}: {describe_input(node)}",
+            f'{ident} = Source(shape={shape}, file=run.events("{ident}"))',
+        )
+
+    def _input(self, node: Input) -> dict[str, object]:
+        span = self.known[node.name].interval
+        assert span is not None, "an integer graph"
+        return {
+            "process": self.idents[node.name], "shape": node.shape, "low": span.lo, "high": span.hi
+        }  # fmt: skip
+
+    def _output(self, node: Output) -> dict[str, object]:
+        ident = self.idents[node.name]
         if node.labels:
-            self.params["output.labels"] = np.array(node.labels)
+            self.params[f"{ident}.labels"] = np.array(node.labels)
         found = way(self.graph, node)
         source = next(layer for layer in self.found if layer.name == found.source.name)
         graded = source.neuron.model.sends == "current"
@@ -339,6 +349,7 @@ class Script:
             "shape": self.known[node.name].shape,
             "delay": found.delay,
             "readout": node.readout,
+            "labels": f"{ident}.labels" if node.labels else "",
             "potential": register_names(source.neuron.states).get("v", ""),
         }
 
@@ -365,6 +376,10 @@ class Script:
             lines.append("from sinks import Watch")
         line = "Line, " if any(layer.line for layer in self.found) else ""
         return (*lines, f"from sources import {line}Source")
+
+
+def _entry(name: str, facts: dict[str, object]) -> str:
+    return f"{name!a}: {facts!r}"
 
 
 def _set_by_host(layer: Layer) -> bool:

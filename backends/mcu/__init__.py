@@ -28,6 +28,7 @@ from .emit import artifact
 from .footprint import footprint
 from .gathering import asked, gather_in
 from .intake import NATURAL, form_in, form_of
+from .joining import joined, named, together
 from .legalize import legalize
 from .network import Network
 from .packages import KINDS, package, self_tested
@@ -71,13 +72,13 @@ class Mcu:
         self, graph: Graph, device: Device, activity: Activity, plan: Plan | None = None
     ) -> Cost | None:
         """Instructions by a model of the device's core; None: it was not measured."""
-        return cost(_network(graph, device, plan), device, activity)
+        return cost(_network(graph, device, plan), device, together(graph, activity))
 
     def kernels(
         self, graph: Graph, device: Device, activity: Activity, plan: Plan
     ) -> dict[str, str]:
         """What convolutions do that the plan says nothing of: see `choosing.ways`."""
-        return ways(graph, device, activity, plan.options)
+        return ways(joined(graph), device, together(graph, activity), plan.options)
 
     def models(self, device: Device) -> bool:
         """Whether its core was measured, or one that runs the same code."""
@@ -86,14 +87,14 @@ class Mcu:
     def emit(self, graph: Graph, device: Device, plan: Plan) -> Artifact:
         """Header, implementation, constants and a C file that holds them."""
         network = _network(graph, device, plan)
-        network = replace(network, worst_sops=worst_sops(graph))
+        network = replace(network, worst_sops=worst_sops(joined(graph)))
         return artifact(network, footprint(network, device), device, plan.options)
 
     def self_tested(
         self, artifact: Artifact, graph: Graph, device: Device, plan: Plan, sample: Sample
     ) -> Artifact:
         """The artifact with ``<name>_selftest.h``; see `packages.self_tested`."""
-        return self_tested(artifact, _network(graph, device, plan), graph, sample)
+        return self_tested(artifact, _network(graph, device, plan), joined(graph), sample)
 
     def package(
         self,
@@ -128,14 +129,18 @@ class Mcu:
 
 def _network(graph: Graph, device: Device, plan: Plan | None) -> Network:
     """What is emitted for a graph, and what its self-test and packages are of."""
+    one = joined(graph)
     if plan is None:
-        return build(graph, NATURAL, is_eight(device))
-    form = form_of(plan.options, graph.input)
-    return build(graph, form, is_eight(device), asked(plan.options, graph))
+        network = build(one, NATURAL, is_eight(device))
+    else:
+        form = form_of(plan.options, one.input)
+        network = build(one, form, is_eight(device), asked(plan.options, one))
+    return replace(network, inputs=named(graph))
 
 
 def _found(folder: Path, graph: Graph) -> Network:
     """What the files in a folder were emitted from."""
+    graph = joined(graph)
     eight = made_for_eight(folder, graph)
     return build(graph, form_in(folder, graph), eight, gather_in(folder, graph))
 

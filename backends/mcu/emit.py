@@ -335,6 +335,10 @@ def _macros(
         Macro("NUM_INPUTS", f"{port.size}u"),
         Macro("NUM_OUTPUTS", f"{network.read.decisions}u", "classes" if vote else ""),
     ]
+    for place in network.inputs:
+        note = f"the first element of {place.title} among all inputs"
+        found.append(Macro(f"FROM_{place.macro}", f"{place.first}u", note))
+        found.append(Macro(f"SIZE_{place.macro}", f"{place.size}u"))
     if vote:
         found.append(Macro("NUM_VOTERS", f"{network.read.edge.size}u", "output neurons"))
     if port.form == "events":

@@ -11,6 +11,8 @@ from qspinn.lowering import programs
 from qspinn.signals import Signals, signals
 from qspinn.verify import verify
 
+from .joining import hindered
+
 MOST_ELEMENTS = 1 << 28
 
 Rule = Callable[[Graph, Signals], Iterator[str]]
@@ -33,9 +35,15 @@ def legalize(graph: Graph) -> Graph:
 
 
 def _ends(graph: Graph, known: Signals) -> Iterator[str]:
-    for kind in (Input, Output):
-        if (count := len(graph.of_type(kind))) != 1:
-            yield f"it has {count} {kind.__name__} nodes, the emitted functions take 1"
+    if not graph.of_type(Input):
+        yield "it has no Input node"
+    if (count := len(outputs := graph.of_type(Output))) != 1:
+        names = f" ({', '.join(node.name for node in outputs)})" if outputs else ""
+        yield (
+            f"it has {count} Output nodes{names}, the emitted functions have 1: leave out the "
+            "others (--only OUTPUT)"
+        )
+    yield from hindered(graph, known)
 
 
 def _spikes(graph: Graph, known: Signals) -> Iterator[str]:

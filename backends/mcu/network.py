@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from qspinn.fixed import Interval
 from qspinn.program import Program
 
+from .joining import Place
 from .kernels import Kernel
 from .layout import Bands, CType, Member, Struct, Table, words
 from .origins import Source
@@ -339,6 +340,7 @@ class Network:
         sources: Whose events the arrays hold, by their C.
         adders: The functions that add rows of tiles.
         gathers: Bit n: convolution n of the graph gathers.
+        inputs: Where each of several inputs has its elements; empty of one.
     """
 
     prefix: str
@@ -362,6 +364,7 @@ class Network:
     worst_sops: int = 0
     ignored: int = 0
     gathers: int = 0
+    inputs: tuple[Place, ...] = ()
 
     @property
     def called(self) -> tuple[Stage, ...]:

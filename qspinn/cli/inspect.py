@@ -80,7 +80,10 @@ def inspect_command(**options: Any) -> None:
 def _fix(options: dict[str, Any]) -> None:
     """Write a clean file, and nothing else."""
     check_file(options["fix"], replace=options["force"])
-    made = repair(options["model"], **chosen(options, MODEL_OPTIONS))
+    asked = chosen(options, MODEL_OPTIONS)
+    for name in ("decide", "only"):  # of what is read, not of what a file says
+        asked.pop(name)
+    made = repair(options["model"], **asked)
     write_file(options["fix"], made.content)
     if options["as_json"]:
         assumptions = [asdict(a) for a in made.imported.assumptions]

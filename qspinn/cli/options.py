@@ -52,6 +52,9 @@ _MODEL = (
     click.option("--w-in-scale", type=click.Choice(SCALES), help="What a spike adds to a current: "
                  "w_in * (1 - decay), w_in, or w_in * decay."),
     click.option("--readout", type=click.Choice(READOUTS)),
+    click.option("--decide", metavar="OUTPUT",
+                 help="Of several outputs, the one whose answers count; default the first."),
+    click.option("--only", metavar="OUTPUT", help="Of several outputs, the one to keep."),
     click.option("--percentile", type=float,
                  help="Of a layer's activations, its threshold; of .onnx files. Default 99.9."),
     click.option("--balance", type=click.Choice(["layer", "channel"]),
@@ -61,7 +64,8 @@ _MODEL = (
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
-    "v_min", "v_start", "r_scale", "w_in_scale", "readout", "percentile", "balance", "initial",
+    "v_min", "v_start", "r_scale", "w_in_scale", "readout", "decide", "only", "percentile",
+    "balance", "initial",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),

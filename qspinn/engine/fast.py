@@ -163,7 +163,7 @@ class _Product:
         name, source = self.node.name, machine.network.origin[self.node.inputs[0]]
         lo, hi, index, values = machine.events(source)
         out = machine.result(name)
-        if source != machine.constant:
+        if source not in machine.constant:
             self.kernel(lo, hi, index, values, *self.arrays, out)
             return
         # Every step brings the same: one of each sample is enough.

@@ -16,7 +16,8 @@ import numpy as np
 
 from qspinn.engine.events import Events, index_type
 from qspinn.engine.layout import Port, aligned
-from qspinn.ir import Array, Delay, Flatten, Graph, Output
+from qspinn.ir import Array, Delay, Flatten, Graph, Input, Output
+from qspinn.ports import places
 from qspinn.readout import output_neuron
 from qspinn.signals import Signals
 
@@ -106,8 +107,8 @@ class Machine:
     summed: str = ""
     """The neuron node of which only `sums` are wanted, not the edge."""
     sums: tuple[Array, ...] = ()
-    constant: str = ""
-    """The input, if each sample brings the same in every step; what it feeds is computed once."""
+    constant: frozenset[str] = frozenset()
+    """The inputs, if each sample brings the same in every step; what they feed is computed once."""
     samples: int = 0
     steps: int = 0
     time: int = 0
@@ -225,18 +226,23 @@ class Machine:
         return self.lanes[name]
 
     def feed(self, data: Array | Events, first: int, steps: int) -> None:
-        """Bring the next ``steps`` steps of the samples from ``first`` on to the input."""
-        name = self.network.graph.input.name
+        """Bring the next ``steps`` steps of the samples from ``first`` on to the inputs."""
+        inputs = self.network.graph.of_type(Input)
         self.steps = steps
         chunk, block = slice(first, first + self.samples), slice(self.time, self.time + steps)
         if isinstance(data, Events):
             grid = (len(data), data.steps)
             lo, hi = (end.reshape(grid)[chunk, block].ravel() for end in _ends(data))
-            self.lists[name] = (lo, hi, data.index, data.values)
+            if len(inputs) == 1:
+                self.lists[inputs[0].name] = (lo, hi, data.index, data.values)
+                return
+            rows = np.zeros((self.rows, data.size), np.int64)
+            _expand(lo, hi, data.index, data.values, rows)
         else:
-            lanes = self.result(name)
-            part = data[chunk, block].reshape(self.rows, -1)
-            lanes[:, : part.shape[1]] = part
+            rows = data[chunk, block].reshape(self.rows, -1)
+        for node, place in places(inputs):
+            part = rows[:, place]
+            self.result(node.name)[:, : part.shape[1]] = part
 
     def delayed(self, delay: Delay) -> None:
         """Bring what the delay's source sent ``delay.steps`` steps ago to its edge."""

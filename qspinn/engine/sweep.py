@@ -19,7 +19,7 @@ from qspinn.engine.events import Events
 from qspinn.engine.layout import fan_out
 from qspinn.engine.machine import Machine
 from qspinn.errors import QspinnError
-from qspinn.ir import CONNECTIONS, Array, Graph, Input, Neuron
+from qspinn.ir import CONNECTIONS, Array, Graph, Neuron
 from qspinn.readout import Summary
 from qspinn.signals import Signals, signals
 from qspinn.simulate import (
@@ -27,6 +27,7 @@ from qspinn.simulate import (
     checked,
     cores,
     engine_of,
+    inputs_of,
     is_constant,
     require_integer,
     watched,
@@ -79,7 +80,8 @@ def sweep(
     """Run every graph on all samples.
 
     Args:
-        graphs: Integer graphs with one output each; the more node objects they share, the better.
+        graphs: Integer graphs; the more node objects they share, the better. Of several outputs the
+            first is summed up.
         data: What each of them reads; see `qspinn.simulate`.
         threads: Each takes its own samples; None: one for each core this process may use.
         engine: ``numba``, ``numpy`` or ``auto``.
@@ -143,7 +145,7 @@ class _Sweep:
         """One graph by itself, on either engine, with any cycle."""
         require_integer(graph)
         known = signals(verify(graph))
-        checked(graph.input, known[graph.input.name], self.data)
+        checked(inputs_of(graph, known), self.data)
         counter, fans = Counter(), _fans(graph, known) if self.operations else {}
         counted = _listed if engine == "numba" else _counted
 
@@ -163,9 +165,8 @@ class _Sweep:
         from qspinn.engine.trie import trie_of
 
         trie = trie_of(graphs, self.steps, operations=self.operations)
-        for part in trie.inputs.values():
-            assert isinstance(part.node, Input), "the trie collects inputs"
-            checked(part.node, part.signal, self.data)
+        for inputs in trie.inputs.values():
+            checked(inputs, self.data)
         found = self.walked(trie.leaves)
         found |= {place: self.alone(graphs[place], "numba") for place in trie.apart}
         return [found[place] for place in range(len(graphs))]

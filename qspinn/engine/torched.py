@@ -39,10 +39,11 @@ from qspinn.ir import (
     SumPool2d,
 )
 from qspinn.lowering import programs
+from qspinn.ports import places
 from qspinn.program import Program, TypedOp
 from qspinn.readout import Summary, output_neuron
-from qspinn.signals import Signal, Signals, signals, summed
-from qspinn.simulate import checked, require_integer
+from qspinn.signals import Signal, signals, summed
+from qspinn.simulate import checked, inputs_of, require_integer
 from qspinn.verify import verify
 
 torch: Any = import_module("torch")
@@ -71,15 +72,15 @@ def sweep(
         raise QspinnError(f"torch finds no {device} device here", hint="leave out --accelerator")
     samples, most = len(data), steps_of(data, steps)
     networks = [_Network(graph, device) for graph in graphs]
-    for node, signal in {n.graph.input: n.signals[n.graph.input.name] for n in networks}.items():
-        checked(node, signal, data)
+    for inputs in dict.fromkeys(inputs_of(n.graph, n.signals) for n in networks):
+        checked(inputs, data)
     shapes = [s.shape for network in networks for s in network.signals.values()]
     height = max(1, _VALUES // (most * max(map(prod, shapes), default=1)))
     parts: list[list[_Sums]] = [[] for _ in graphs]
     with torch.no_grad():
         for first in range(0, samples or 1, height):
             rows = _rows(data, first, min(first + height, samples), most)
-            source = torch.tensor(rows, device=device).to(torch.int64)
+            source = torch.tensor(rows, device=device)[..., None].to(torch.int64).flatten(2)
             before: _Edges = {}
             for network, found in zip(networks, parts, strict=True):
                 before, sums = network.run(source, before)
@@ -114,9 +115,8 @@ class _Network:
 
     def __init__(self, graph: Graph, device: str) -> None:
         require_integer(graph)
-        self.graph, self.device = verify(graph), device
-        self.signals: Signals = signals(graph)
-        self.programs = programs(graph)
+        self.graph, self.device, self.signals = verify(graph), device, signals(graph)
+        self.programs, self.places = programs(graph), dict(places(graph.of_type(Input)))
         place = {node.name: i for i, node in enumerate(graph.nodes)}
         delays = graph.of_type(Delay)
         closing = [d.steps for d in delays if place[d.inputs[0]] > place[d.name]]
@@ -166,7 +166,8 @@ class _Network:
     ) -> Tensor:  # fmt: skip
         """The edge of a node."""
         if isinstance(node, Input):
-            return source.view_as(source)  # its own, as its format is: readers differ by edges
+            rows = source[..., self.places[node]]  # its own: readers differ by edges
+            return rows.reshape(*source.shape[:2], *node.shape)
         if isinstance(node, Output):
             return args[0]
         if isinstance(node, Delay):

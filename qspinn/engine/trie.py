@@ -13,8 +13,8 @@ from qspinn.engine.layout import TILE, fan_out
 from qspinn.engine.machine import Network
 from qspinn.engine.tails import Form, Tail, form_of, joined, tail_of
 from qspinn.errors import QspinnError
-from qspinn.ir import CONNECTIONS, Array, Delay, Graph, Input, Node, Output
-from qspinn.simulate import require_integer
+from qspinn.ir import CONNECTIONS, Array, Delay, Graph, Input, Node
+from qspinn.simulate import Inputs, inputs_of, require_integer
 from qspinn.verify import verify
 
 _BYTES = 1 << 23
@@ -125,7 +125,7 @@ class Trie:
     Attributes:
         leaves: In the order of the walk.
         apart: Places of graphs that cannot be walked: a cycle cuts their runs into blocks.
-        inputs: The different inputs.
+        inputs: The different inputs of a graph.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Trie:
         self.graphs, self.operations = graphs, operations
         self.store = store or Store()
         self.apart: list[int] = []
-        self.inputs: dict[int, Part] = {}
+        self.inputs: dict[tuple[int, ...], Inputs] = {}
         made: list[Leaf] = []
         groups: dict[Hashable, list[tuple[int, tuple[Part, ...], Tail, Form]]] = {}
         for place, graph in enumerate(graphs):
@@ -142,7 +142,9 @@ class Trie:
             if _cut(graph, parts, steps):
                 self.apart.append(place)
                 continue
-            self.inputs |= {id(p): p for p in parts if isinstance(p.node, Input)}
+            entered = tuple(part for part in parts if isinstance(part.node, Input))
+            if (ends := tuple(map(id, entered))) not in self.inputs:
+                self.inputs[ends] = inputs_of(graph, {p.node.name: p.signal for p in entered})
             grouped = self.tail(graph, parts)
             if grouped is None:
                 made.append(self.leaf(place, parts))
@@ -173,8 +175,6 @@ class Trie:
             raise
         if fresh:
             self.store.add(graph)
-        if len(graph.of_type(Output)) != 1:
-            raise QspinnError(f"{graph.name} has several outputs; a sweep sums up one")
         return parts
 
     def tail(self, graph: Graph, parts: tuple[Part, ...]) -> tuple[Hashable, Tail, Form] | None:

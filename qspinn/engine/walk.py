@@ -16,7 +16,7 @@ from qspinn.engine.machine import Machine
 from qspinn.engine.trie import Leaf, Member
 from qspinn.ir import Array, Delay, Input, Neuron
 from qspinn.readout import Summary
-from qspinn.simulate import add_summary
+from qspinn.simulate import add_summary, input_names
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Walk:
         machine = self.machine
         machine.network, machine.summed = leaf.network, leaf.summed
         machine.keep = frozenset({leaf.owner} if leaf.owner and not leaf.summed else ())
-        machine.constant = leaf.network.graph.input.name if self.constant else ""
+        machine.constant = input_names(leaf.network.graph) if self.constant else frozenset()
         for part in leaf.parts[self.alike(leaf) :]:
             self.redo(part)
         self.before = leaf

@@ -183,8 +183,7 @@ def _calibration(job: Job, parts: Parts) -> Calibration:
     """The job's calibration, with the activity of inputs on more samples: rare ones count."""
     index = parts.order("calibrate", _HEARD)
     batches = (data for data, _ in chunks(job.graph, parts.open, job.encoder, index))
-    heard = activity_of(job.graph, batches)
-    return replace(job.calibration, activity={job.graph.input.path: heard})
+    return replace(job.calibration, activity=activity_of(job.graph, batches))
 
 
 @dataclass(frozen=True, eq=False)

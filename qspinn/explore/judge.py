@@ -222,7 +222,7 @@ class Judge:
     def _heard(self, steps: int) -> FloatArray:
         """How often each element of the input sends something in the first so many steps."""
         if steps not in self._inputs:
-            some = self.select.part(None, 0, min(self.samples, _HEARD))
+            some = self.select.part((), 0, min(self.samples, _HEARD))
             self._inputs[steps] = shares(some, steps)
         return self._inputs[steps]
 

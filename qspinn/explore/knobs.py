@@ -12,7 +12,7 @@ from qspinn.encode import Encoder
 from qspinn.errors import PlanError
 from qspinn.explore.space import KINDS, Knob, Space
 from qspinn.fixed import Rounding
-from qspinn.ir import Flatten, Graph, Lateral, Linear, Neuron, Node
+from qspinn.ir import Flatten, Graph, Input, Lateral, Linear, Neuron, Node
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Plan
 from qspinn.planning import METHODS, connections_of, has_sign
@@ -85,6 +85,8 @@ def _global(encoder: Encoder, schemes: Sequence[str]) -> Iterator[Knob]:
 
 
 def _input(graph: Graph, backend: Backend) -> Iterator[Knob]:
+    if len(graph.of_type(Input)) > 1:
+        return  # which of them to drop is for plans to say
     readers = list(_readers(graph, graph.input.name))
     if backend.capabilities.drops_inputs and all(isinstance(r, Linear) for r in readers):
         yield Knob(f"{graph.input.path}.active", "input", "", (ALL, *SHARES))

@@ -78,8 +78,7 @@ def _digests(dataset: Dataset, index: Array) -> Iterator[bytes]:
 
 def _parts(dataset: Dataset, i: int) -> tuple[Array, ...]:
     if dataset.events is None:
-        assert dataset.x is not None, "a data set has values or events"
-        return (dataset.x[i],)
+        return tuple(x[i] for x in dataset.arrays)
     t, index, count, offsets = dataset.events
     span = slice(int(offsets[i]), int(offsets[i + 1]))
     return t[span], index[span], count[span]

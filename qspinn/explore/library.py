@@ -169,7 +169,8 @@ class Library:
         """The inputs kept, for the layers that read them."""
         if not self._reads_input(layer):
             return plan.active
-        return self._fragment(self.graph.input, words).plan.active
+        inputs = (self._fragment(node, words) for node in self.graph.of_type(Input))
+        return {path: kept for found in inputs for path, kept in found.plan.active.items()}
 
     def _feeding(self, layer: Node) -> tuple[Node, ...]:
         return connections_of(self.graph, layer) if isinstance(layer, Neuron) else ()

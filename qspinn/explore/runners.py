@@ -12,7 +12,7 @@ from qspinn.engine.events import Events
 from qspinn.engine.sweep import Tally, sweep
 from qspinn.errors import QspinnError, ToolchainError
 from qspinn.explore.stimulus import Stimulus
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Input
 
 
 def simulated(
@@ -27,7 +27,7 @@ def simulated(
 
 def _entering(graphs: Sequence[Graph], stimulus: Stimulus, first: int, last: int) -> Events | Array:
     """What all of the graphs receive."""
-    formats = {graph.input.fmt for graph in graphs}
+    formats = {tuple(node.fmt for node in graph.of_type(Input)) for graph in graphs}
     assert len(formats) == 1, "no knob turns the format of the values that enter"
     return stimulus.part(formats.pop(), first, last)
 

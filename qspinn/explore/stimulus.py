@@ -14,9 +14,11 @@ from qspinn.encode import Encoder
 from qspinn.engine.events import Events
 from qspinn.evaluate import chunks
 from qspinn.fixed import Overflow, QFormat, to_int
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Input
+from qspinn.ports import entering, parts, together
 
 _CHUNK = 250
+Formats = tuple[QFormat | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,44 +36,44 @@ class Stimulus:
     dataset: Dataset
     encoder: Encoder
     index: Array
-    _made: dict[tuple[QFormat | None, int, int], Events | Array] = field(default_factory=dict)
+    _made: dict[tuple[Formats, int, int], Events | Array] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         """The steps of a sample, as the data have them."""
         if self.encoder.steps:
             return self.encoder.steps
-        data = self._whole(None)
+        data = self._whole(())
         return data.steps if isinstance(data, Events) else int(data.shape[1])
 
-    def part(self, fmt: QFormat | None, first: int, last: int) -> Events | Array:
-        """Samples ``first`` to ``last``; ``fmt`` is the input's format where values enter.
+    def part(self, formats: Formats, first: int, last: int) -> Events | Array:
+        """Samples ``first`` to ``last``; ``formats`` are the inputs', where values enter.
 
         Returns:
             Event lists of spikes or counts; integers (samples, steps, *shape) of values.
         """
-        key = (fmt, first, last)
+        key = (formats, first, last)
         if key not in self._made:
-            self._made[key] = _cut(self._whole(fmt), first, last)
+            self._made[key] = _cut(self._whole(formats), first, last)
         return self._made[key]
 
     @cached_property
     def digest(self) -> str:
         """What identifies the encoded samples and their order."""
-        h = hashlib.sha256(repr((self.encoder, self.graph.input.shape)).encode())
+        h = hashlib.sha256(repr((self.encoder, entering(self.graph.of_type(Input)))).encode())
         data = self.dataset
-        arrays = [self.index, *(data.events or (data.x,))]
+        arrays = [self.index, *(data.events or data.arrays)]
         for array in arrays:
             held = np.ascontiguousarray(array)
             h.update(str((held.dtype.str, held.shape)).encode())
             h.update(held.tobytes())
         return h.hexdigest()
 
-    def _whole(self, fmt: QFormat | None) -> Events | Array:
-        key = (fmt, 0, len(self.index))
+    def _whole(self, formats: Formats) -> Events | Array:
+        key = (formats, 0, len(self.index))
         if key not in self._made:
-            values = self.graph.input.kind == "current"
-            self._made[key] = self._values(fmt) if values else self._events()
+            values = any(node.kind == "current" for node in self.graph.of_type(Input))
+            self._made[key] = self._values(formats) if values else self._events()
         return self._made[key]
 
     def _events(self) -> Events:
@@ -82,19 +84,23 @@ class Stimulus:
         for data, _ in chunks(self.graph, self.dataset, encoder, self.index, _CHUNK):
             yield data
 
-    def _values(self, fmt: QFormat | None) -> Array:
+    def _values(self, formats: Formats) -> Array:
         """One row of values a sample where all steps receive the same."""
         direct = self.encoder.kind == "direct"
         once = replace(self.encoder, steps=1) if direct else self.encoder
-        rows = np.concatenate(
-            [
-                to_int(data, fmt, overflow=Overflow.SATURATE).astype(np.int32) if fmt else data
-                for data in self._chunks(once)
-            ]
-        )
+        rows = np.concatenate([self._whole_numbers(data, formats) for data in self._chunks(once)])
         if not direct:
             return rows
         return np.broadcast_to(rows, (len(rows), self.encoder.steps, *rows.shape[2:]))
+
+    def _whole_numbers(self, data: Array, formats: Formats) -> Array:
+        if not any(formats):
+            return data
+        received = parts(self.graph, data)
+        for node, fmt in zip(self.graph.of_type(Input), formats, strict=True):
+            if fmt is not None:
+                received[node.name] = to_int(received[node.name], fmt, overflow=Overflow.SATURATE)
+        return together(self.graph, received).astype(np.int32)
 
 
 def _cut(data: Events | Array, first: int, last: int) -> Events | Array:

@@ -175,10 +175,8 @@ class Build:
         for name, node in self.flat.nodes.items():
             if name not in names:
                 if node.kind == "Input":
-                    raise FrontendError("the output does not depend on it", at=node.label)
-                self.notes.append(
-                    Assumption(name, "left out: the output does not need it", IN_FILE)
-                )
+                    raise FrontendError("no output depends on it", at=node.label)
+                self.notes.append(Assumption(name, "left out: no output needs it", IN_FILE))
 
     def _node(self, name: str, *, looped: bool) -> Node:
         """An input, output, delay or neuron; neurons without their final model."""
@@ -199,7 +197,8 @@ class Build:
         )  # fmt: skip
 
     def _input(self, node: FileNode, shape: Shape) -> Node:
-        kind, high = self.rules["input_kind"], self.rules["input_high"]
+        rules = self.rules.at(node)
+        kind, high = rules["input_kind"], rules["input_high"]
         most = int(high.value or (255 if kind.value == "count" else 1))
         if kind.value != "count" and high.value is not None and most != 1:
             raise FrontendError(
@@ -219,12 +218,16 @@ class Build:
                 Assumption(node.name, f"shape {declared} is read as {shape}", IN_FILE)
             )
         graded = inputs[0] not in self._sending_spikes()
-        chosen = self.rules["readout"]
-        value = chosen.value or ("membrane_last" if graded else "count")
+        chosen, usual = self.rules.at(node)["readout"], "membrane_last" if graded else "count"
+        others = [n for n in self.flat.nodes.values() if n.kind == "Output" and n is not node]
+        value = chosen.value or usual
         if value.startswith("membrane") != graded:
-            what = "a graded value" if graded else "spikes"
-            raise FrontendError(f"the readout {value} does not read {what}", at=node.label)
-        self.notes.append(Assumption("readout", value, chosen.source))
+            if not others:
+                what = "a graded value" if graded else "spikes"
+                raise FrontendError(f"the readout {value} does not read {what}", at=node.label)
+            chosen, value = Choice(usual, DEFAULT), usual  # the readout is for another output
+        subject = f"readout of {node.name}" if others else "readout"
+        self.notes.append(Assumption(subject, value, chosen.source))
         return Output(name=node.name, inputs=inputs, readout=value)
 
     def _sending_spikes(self) -> set[str]:

@@ -67,6 +67,14 @@ def repaired(path: Path, options: Mapping[str, Any]) -> Repaired:
     return Repaired(buffer.getvalue(), tuple(changes), imported)
 
 
+def _port(node: Any) -> dict[str, Any]:
+    """Qspinn's words for an input or an output."""
+    if isinstance(node, Output):
+        return {"readout": node.readout}
+    high = {"input_high": node.high} if node.kind == "count" else {}
+    return {"input_kind": node.kind, **high}
+
+
 def _version(imported: Imported, new: str) -> list[str]:
     old = str(imported.meta["version"])
     return [] if old == new else [f"version: {shown(old) or 'none'} is now {new}"]
@@ -139,14 +147,14 @@ class _Writer:
 
     def settled(self) -> dict[str, Any]:
         """Qspinn's words for the whole graph: none of them is left to a dialect."""
-        rules, (sent,) = self.build.rules, self.of_type(Output)
-        (received,) = self.of_type(Input)
+        rules = self.build.rules
         words: dict[str, Any] = {
             "dialect": "nir", "integrator": rules["integrator"].value,
             "synapse": rules["synapse"].value, "compare": rules["compare"].value,
-            "readout": sent.readout, "input_kind": received.kind,
         }  # fmt: skip
-        words |= {"input_high": received.high} if received.kind == "count" else {}
+        for kind in (Output, Input):
+            if len(nodes := self.of_type(kind)) == 1:  # of several each says its own
+                words |= _port(nodes[0])
         words |= {"dt": rules.dt} if rules.dt is not None else {}
         return words | {k: v for k, v in rules.written.items() if k in KEPT and k != "readout"}
 
@@ -162,10 +170,10 @@ class _Writer:
 
         shape = self.build.shapes[node.name]
         if node.kind == "Input":
-            return nir.Input({"input": np.array(shape)})
+            return nir.Input({"input": np.array(shape)}, metadata=self.port_words(node.name))
         if node.kind == "Output":
             self.note_shape(node, shape)
-            return nir.Output({"output": np.array(shape)})
+            return nir.Output({"output": np.array(shape)}, metadata=self.port_words(node.name))
         values: dict[str, Any] = {
             name: value for name, value in node.params.items() if name in _names(node.kind)
         }
@@ -181,6 +189,12 @@ class _Writer:
             **{k: _narrow(v) for k, v in values.items()},
             metadata={"qspinn": words} if words else {},
         )
+
+    def port_words(self, name: str) -> dict[str, Any]:
+        """Qspinn's words for one of several inputs or outputs."""
+        node = self.build.nodes[name]
+        several = len(self.of_type(type(node))) > 1
+        return {"qspinn": _port(node)} if several else {}
 
     def spread(self, node: FileNode, shape: Shape) -> dict[str, Array]:
         """All parameters, one value for each element."""

@@ -227,15 +227,15 @@ def recurrent(flat: Flat, steps: Steps) -> set[str]:
 
 
 def order(flat: Flat, steps: Steps, loops: set[str]) -> list[str]:
-    """What the output depends on, each after what it reads (not so a Delay in a loop)."""
-    (output,) = (n for n, node in flat.nodes.items() if node.kind == "Output")
+    """What outputs depend on, each after what it reads (not so a Delay in a loop); outputs last."""
+    outputs = [n for n, node in flat.nodes.items() if node.kind == "Output"]
 
     def now(name: str) -> Iterator[str]:
         return iter(() if name in steps and name in loops else flat.sources[name])
 
     found: list[str] = []
     started: set[str] = set()
-    waiting = [output]
+    waiting = list(outputs)
     for root in waiting:  # grows: what such a Delay reads is visited after all that needs it
         walk = [(root, now(root))] if root not in started else []
         started.add(root)
@@ -249,5 +249,4 @@ def order(flat: Flat, steps: Steps, loops: set[str]) -> list[str]:
             elif source not in started:
                 started.add(source)
                 walk.append((source, now(source)))
-    found.remove(output)
-    return [*found, output]
+    return [*(name for name in found if name not in outputs), *outputs]

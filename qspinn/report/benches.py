@@ -23,8 +23,11 @@ def bench(name: str, value: Bench, notes: Sequence[str] = ()) -> Table:
     title += f", the mean of {samples}" if samples > 1 else ""
     table = table_of(title, *_COLUMNS, right=range(2, len(_COLUMNS)))
     layers = {layer.name: layer for layer in value.layers}
-    source, *_ = value.layers
-    table.add_row(escape(source.name), "the input", "", "", "", _number(source.spikes))
+    running = {stage.layer for stage in count.stages}
+    sources = [layer for layer in value.layers if layer.name not in running]
+    for source in sources:
+        word = "the input" if len(sources) == 1 else "an input"
+        table.add_row(escape(source.name), word, "", "", "", _number(source.spikes))
     for owner, stages in groupby(count.stages, key=lambda stage: stage.layer):
         for nth, stage in enumerate(stages):
             layer = layers.get(owner) if nth == 0 else None

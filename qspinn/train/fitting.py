@@ -12,7 +12,7 @@ from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, PlanError, ToolchainError
 from qspinn.explore.lessons import require_labels
-from qspinn.ir import VOTE, Array, Graph
+from qspinn.ir import VOTE, Array, Graph, Input
 from qspinn.passes.quantize import quantize
 from qspinn.plan import Plan
 from qspinn.train.recipe import Recipe
@@ -68,6 +68,7 @@ def fit(
     require_torch(recipe.device)
     from qspinn.train import loop
 
+    require_one_input(graph)
     if graph.output.readout == VOTE:
         raise PlanError(
             "a network that votes is not trained by gradients", at=graph.name,
@@ -81,6 +82,19 @@ def fit(
     require_labels(graph, dataset.y[some], dataset.name)
     quantize(graph, plan)  # what is wrong with the plan is said before anything is trained
     return loop.train(graph, plan, dataset, encoder, recipe, some, check, told)
+
+
+def require_one_input(graph: Graph) -> None:
+    """Refuse to train networks with several inputs.
+
+    Raises:
+        PlanError: It has several.
+    """
+    if (count := len(graph.of_type(Input))) > 1:
+        raise PlanError(
+            f"has {count} inputs; only networks with one are trained", at=graph.name,
+            hint="leave itq out of --scheme",
+        )  # fmt: skip
 
 
 def require_torch(device: str) -> None:

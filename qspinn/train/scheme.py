@@ -20,7 +20,7 @@ from qspinn.plan import Plan, parse
 from qspinn.stdp import Recipe as Spiking
 from qspinn.stdp import learn
 from qspinn.stdp.network import parts
-from qspinn.train.fitting import fit, require_torch
+from qspinn.train.fitting import fit, require_one_input, require_torch
 from qspinn.train.recipe import Recipe
 
 _VERSION = 3
@@ -100,6 +100,7 @@ def itq(lessons: Lessons) -> InTraining:
         ToolchainError: torch is not installed, and it takes gradients; or numba, and it takes
             spike timing.
         VerifyError: Neurons vote that spike timing cannot teach.
+        PlanError: The network has several inputs.
     """
     folder = cache_folder() / "itq"
     if lessons.graph is not None and lessons.graph.output.readout == VOTE:
@@ -110,6 +111,8 @@ def itq(lessons: Lessons) -> InTraining:
                 hint="pip install 'qspinn[fast]'",
             )
         return InTraining(lessons.dataset, Spiking(seed=lessons.seed, rate=_AGAIN), folder)
+    if lessons.graph is not None:
+        require_one_input(lessons.graph)
     recipe = Recipe(seed=lessons.seed)
     require_torch(recipe.device)
     return InTraining(lessons.dataset, recipe, folder)
@@ -118,7 +121,7 @@ def itq(lessons: Lessons) -> InTraining:
 def digest_of(dataset: Dataset) -> str:
     """What identifies labelled samples."""
     h = hashlib.sha256()
-    for array in (dataset.y, *(dataset.events or (dataset.x,))):
+    for array in (dataset.y, *(dataset.events or dataset.arrays)):
         held = np.ascontiguousarray(array)
         h.update(str((held.dtype.str, held.shape)).encode())
         h.update(held.tobytes())

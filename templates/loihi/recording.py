@@ -9,7 +9,6 @@ class Run:
     """One run of the network.
 
     Attributes:
-        events: The file of input, (steps, *shape) in Lava's layout.
         steps: The number of Lava's steps.
         interval: Steps between two resets of all states.
     """
@@ -17,7 +16,10 @@ class Run:
     def __init__(self, folder, steps, interval, recorded):
         self.folder, self.steps, self.interval = folder, steps, interval
         self.recorded = recorded
-        self.events = os.path.join(folder, "events.npy")
+
+    def events(self, source):
+        """The file of what an input receives, (steps, *shape) in Lava's layout."""
+        return self.path(f"{source}.events.npy")
 
     def file(self, layer):
         """Where the registers of a layer go; empty if nobody wants them."""

@@ -5,7 +5,11 @@
 
 `spikes.npy` holds integers, (samples, steps, *input shape); `out.npy` receives what the network
 sends, (samples, steps, *output shape), each step aligned with the input that caused it. With
---decide, `classes.npy` receives the class of each sample. With --trace, DIR receives every
+--decide, `classes.npy` receives the class of each sample. Of several inputs, `spikes.npz` holds an
+array `input.NAME` for each, as many samples and steps in all; or each has a file of its own,
+--input NAME=spikes.npy. Of several outputs, `out.npz` and `classes.npz` receive an array
+`output.NAME` for each. INPUTS and OUTPUTS in network.py have the names; the first output is the
+one whose accuracy qspinn reports. With --trace, DIR receives every
 register of every layer after every step, as LAYER.REGISTER.npy. With --models, Lava's process
 models are stepped in this process, which gives the same values much sooner. With --config, Lava
 runs under the configuration that NAME() of MODULE returns, for those who have Intel's compiler:
@@ -31,9 +35,11 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", required=True, help="spikes.npy")
-    parser.add_argument("--output", required=True, help="out.npy")
-    parser.add_argument("--decide", metavar="FILE", help="classes.npy")
+    parser.add_argument(
+        "--input", required=True, action="append", metavar="[NAME=]FILE", help="spikes.npy or .npz"
+    )
+    parser.add_argument("--output", required=True, help="out.npy, or out.npz of several outputs")
+    parser.add_argument("--decide", metavar="FILE", help="classes.npy or .npz")
     parser.add_argument("--trace", metavar="DIR", help="a folder for all registers")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--models", action="store_true", help="without Lava's runtime: faster")
@@ -56,9 +62,9 @@ def main():
         own = [name for name, layer in network.LAYERS.items() if not layer["stock"]]
         if own:
             print(f"run.py: for the simulator only: {', '.join(own)}", file=sys.stderr)
-    data = np.load(options.input, allow_pickle=False)
-    if problem := wrong_with(data, network.INPUT):
-        print(f"run.py: {options.input}: {problem}", file=sys.stderr)
+    data, problem = received(options.input, network.INPUTS)
+    if problem:
+        print(f"run.py: {problem}", file=sys.stderr)
         return 2
     if options.trace:
         os.makedirs(options.trace, exist_ok=True)
@@ -80,6 +86,32 @@ def configured(place):
     if not isinstance(made, RunConfig):
         raise TypeError(f"makes a {type(made).__name__}, not a RunConfig of Lava")
     return made
+
+
+def received(files, inputs):
+    """What each input receives, by name, and what is wrong with it, in words."""
+    data, origin = {}, {}
+    for text in files:
+        name, named, path = text.partition("=")
+        if not named or name not in inputs:
+            name, path = "", text
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            name = name or next(iter(inputs))
+            found = {f"input.{name}": found}
+        for key in found:
+            if key in {f"input.{name}" for name in inputs}:
+                data[key.removeprefix("input.")] = found[key]
+                origin[key.removeprefix("input.")] = path
+    for name, wanted in inputs.items():
+        if name not in data:
+            return data, f"{' and '.join(files)}: nothing for the input {name}: give {name}=FILE.npy"
+        if problem := wrong_with(data[name], wanted):
+            return data, f"{origin[name]}: {problem}"
+    sizes = {name: data[name].shape[:2] for name in inputs}
+    if len(set(sizes.values())) > 1:
+        return data, f"the inputs differ in samples and steps: {sizes}"
+    return {name: data[name] for name in inputs}, ""
 
 
 def wrong_with(data, wanted):
@@ -105,61 +137,78 @@ def give_up(*_):
 
 def simulate(network, data, options):
     """Run all samples and write what was asked for."""
-    samples, steps = data.shape[:2]
-    layer, register = network.OUTPUT["layer"], network.OUTPUT["register"]
-    recorded = set(network.LAYERS) if options.trace else {layer}
-    tied = options.decide and network.OUTPUT["readout"] == "first_spike"
-    states = options.trace or register != "s" or tied
-    groups = [data.reshape(1, samples * steps, *data.shape[2:])] if network.JOINT else data[:, None]
+    samples, steps = next(iter(data.values())).shape[:2]
+    outputs = network.OUTPUTS.values()
+    recorded = set(network.LAYERS) if options.trace else {out["layer"] for out in outputs}
+    tied = options.decide and any(out["readout"] == "first_spike" for out in outputs)
+    states = options.trace or tied or any(out["register"] != "s" for out in outputs)
+    if network.JOINT:
+        groups = [{name: x.reshape(-1, *x.shape[2:]) for name, x in data.items()}]
+    else:
+        groups = [{name: x[i] for name, x in data.items()} for i in range(samples)]
     execute = step_models if options.models else functools.partial(run_lava, options.config)
-    runs = [one_run(network, group[0], recorded, states, steps, execute) for group in groups]
-    potential = None
+    runs = [one_run(network, group, recorded, states, steps, execute) for group in groups]
+    wanted = {(out["layer"], out[word]) for out in outputs for word in ("register", "potential")}
+    kept = {}
     for name in list(runs[0]):
         shape = tuple(network.LAYERS[name[0]]["shape"])
         values = np.concatenate([run.pop(name) for run in runs])
         values = values.reshape(samples, steps, *shape)
         if options.trace:
             np.save(os.path.join(options.trace, f"{name[0]}.{name[1]}.npy"), values)
-        if name == (layer, register):
-            out = values
-        if name == (layer, network.OUTPUT["potential"]):
-            potential = values
-    delay = network.OUTPUT["delay"]
-    late = np.zeros_like(out)
-    late[:, delay:] = out[:, : max(steps - delay, 0)]
-    np.save(options.output, late.reshape(samples, steps, *network.OUTPUT["shape"]))
+        if name in wanted:
+            kept[name] = values
+    sent, chosen = {}, {}
+    for name, out in network.OUTPUTS.items():
+        values, delay = kept[out["layer"], out["register"]], out["delay"]
+        late = np.zeros_like(values)
+        late[:, delay:] = values[:, : max(steps - delay, 0)]
+        sent[name] = late.reshape(samples, steps, *out["shape"])
+        if options.decide:
+            unsent = np.zeros_like(values) if out["register"] == "s" else values
+            potential = kept.get((out["layer"], out["potential"]), unsent)
+            chosen[name] = decided(out, late, potential)
+    store(options.output, sent)
     if options.decide:
-        if potential is None:
-            potential = np.zeros_like(out) if register == "s" else out
-        np.save(options.decide, decided(network, late, potential))
+        store(options.decide, chosen)
 
 
-def decided(network, sent, potential):
-    """The class of each sample, by the readout of the network."""
+def store(path, values):
+    """Write what each output gives: an array, or of several outputs an archive of arrays."""
+    if len(values) == 1:
+        np.save(path, *values.values())
+    else:
+        np.savez(path, **{f"output.{name}": array for name, array in values.items()})
+
+
+def decided(out, sent, potential):
+    """The class of each sample, by the readout of an output."""
     from readout import classes
 
-    labels = np.load(os.path.join(HERE, "params.npz"), allow_pickle=False).get("output.labels")
+    labels = np.load(os.path.join(HERE, "params.npz"), allow_pickle=False).get(out["labels"])
     flat = (*sent.shape[:2], -1)
-    return classes(network.OUTPUT["readout"], sent.reshape(flat), potential.reshape(flat), labels)
+    return classes(out["readout"], sent.reshape(flat), potential.reshape(flat), labels)
 
 
 def one_run(network, data, recorded, states, steps, execute):
-    """Run once on (steps, *input shape); return registers by layer and name, aligned."""
+    """Run once on (steps, *shape) of each input; return registers by layer and name, aligned."""
     from recording import Run
 
     latest = max(layer["shift"] for layer in network.LAYERS.values())
-    total = len(data) + latest
+    length = len(next(iter(data.values())))
+    total = length + latest
     with tempfile.TemporaryDirectory() as folder:
         interval = steps if network.JOINT else total + 1
         run = Run(folder, total, interval, recorded)
-        np.save(run.events, to_lava(data))
+        for name, facts in network.INPUTS.items():
+            np.save(run.events(facts["process"]), to_lava(data[name]))
         parameters = dict(np.load(os.path.join(HERE, "params.npz"), allow_pickle=False))
         processes = network.build(parameters, run)
         stock = [n for n, layer in network.LAYERS.items() if layer["stock"] and n in recorded]
         settings = [(due, name, word, parameters[p]) for due, name, word, p in network.SETTINGS]
         execute(processes, run, {name: run.file(name) for name in stock}, settings, states)
         check_activations(network, run)
-        return collect(network, run, len(data))
+        return collect(network, run, length)
 
 
 def run_lava(config, processes, run, recorded, settings, states):
@@ -171,15 +220,21 @@ def run_lava(config, processes, run, recorded, settings, states):
     recorder = Registers if states else Spikes
     for name, file in recorded.items():
         recorder(lif=processes[name], file=file, steps=run.steps)
-    first = next(iter(processes.values()))
-    config, done = config or Loihi2SimCfg(select_tag="fixed_pt"), 0
+    config, done, leaders = config or Loihi2SimCfg(select_tag="fixed_pt"), 0, []
     for step in sorted({step for step, *_ in settings} | {run.steps}):
-        first.run(condition=RunSteps(step - done), run_cfg=config)
+        for leader in leaders:
+            leader.run(condition=RunSteps(step - done))
+        # Lava runs what is connected; inputs with nothing in common are runs of their own.
+        for process in processes.values():
+            if process.runtime is None:
+                process.run(condition=RunSteps(step - done), run_cfg=config)
+                leaders.append(process)
         done = step
         for due, name, variable, values in settings:
             if due == step < run.steps:
                 getattr(processes[name], variable).set(values)
-    first.stop()
+    for leader in leaders:
+        leader.stop()
 
 
 def step_models(processes, run, recorded, settings, states):

@@ -68,7 +68,7 @@ class Choices:
     input_kind: str | None = None
     input_high: int | None = None
     max_spikes: int | None = None
-    output: str | None = None
+    output: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         kinds = ("spike", "count", "current")
@@ -142,15 +142,15 @@ class Build:
         self.wires[node.name] = wire
         return wire
 
-    def input(self, shape: Shape) -> Wire:
-        """The input of the network."""
+    def input(self, shape: Shape, called: str = "input") -> Wire:
+        """An input of the network."""
         kind = self.choices.input_kind or "spike"
         high = self.choices.input_high or (255 if kind == "count" else 1)
         if kind != "count" and high != 1:
             raise FrontendError(f"input_high is {high}, but the input is a {kind}")
         word = f"counts of up to {high}" if kind == "count" else f"{kind}s"
         source = GIVEN if self.choices.input_kind else DEFAULT
-        name = self.name("input")
+        name = self.name(called)
         self.note(name, f"{word}, shape {shape}", source)
         return self.add(Input(name=name, shape=shape, kind=kind, high=high))
 
@@ -209,13 +209,18 @@ class Build:
 
     # --- the end ---
 
-    def finish(self, name: str, wire: Wire) -> Graph:
-        """The graph whose output is ``wire``.
+    def finish(self, name: str, ends: Sequence[Wire]) -> Graph:
+        """The graph whose outputs are ``ends``; the first decides.
 
         Raises:
-            FrontendError: Nothing reads its end, or what stands between its nodes has no place
+            FrontendError: Nothing reads an end, or what stands between its nodes has no place
                 on a target.
         """
+        for wire in ends:
+            self._output(wire, several=len(ends) > 1)
+        return self._settled(name)
+
+    def _output(self, wire: Wire, *, several: bool) -> None:
         if wire.node in self.readable and (self.choices.readout or "").startswith("membrane"):
             wire = self._unfiring(wire)
         source = self.nodes[wire.node]
@@ -231,12 +236,16 @@ class Build:
         if wire.votes:
             size = int(np.prod(wire.shape))
             labels = tuple(int(k) for k in np.repeat(np.arange(size // wire.votes), wire.votes))
-        self.nodes["output"] = Output(
-            name="output", inputs=(wire.node,), labels=labels,
-            readout=self._readout(wire, graded=graded),
+        name = self.name(f"output_{wire.node}") if several else "output"
+        self.nodes[name] = Output(
+            name=name, inputs=(wire.node,), labels=labels,
+            readout=self._readout(wire, graded=graded, several=several),
         )  # fmt: skip
         if wire.factor != 1:
-            self.note("output", f"spikes are 1, not {wire.factor:g}: no decision depends on it")
+            self.note(name, f"spikes are 1, not {wire.factor:g}: no decision depends on it")
+
+    def _settled(self, name: str) -> Graph:
+        """The graph of what the outputs need."""
         self._prune()
         self._require_connections()
         self._note_rules()
@@ -264,12 +273,14 @@ class Build:
         changed = replace(node, model=model, values=made.params(), states=states)
         return self.add(changed, *(self.wires[i].signal for i in node.inputs))
 
-    def _readout(self, wire: Wire, *, graded: bool) -> str:
-        given = self.choices.readout
+    def _readout(self, wire: Wire, *, graded: bool, several: bool) -> str:
+        given, subject = self.choices.readout, f"readout of {wire.node}" if several else "readout"
         if wire.votes:
-            self.note("readout", f"votes of {wire.votes} neurons for each class")
+            self.note(subject, f"votes of {wire.votes} neurons for each class")
             return VOTE
         usual = self.readouts.get(wire.node, "membrane_last") if graded else "count"
+        if given is not None and given.startswith("membrane") != graded and several:
+            given = None  # it is for another output
         if given is not None and given.startswith("membrane") != graded:
             what = "membrane potentials" if graded else "spikes"
             raise FrontendError(
@@ -277,19 +288,23 @@ class Build:
                 at=self.paths.get(wire.node, wire.node),
                 hint="membranes are read from neurons that never fire (no reset, no threshold)",
             )
-        self.note("readout", given or usual, GIVEN if given else DEFAULT)
+        self.note(subject, given or usual, GIVEN if given else DEFAULT)
         return given or usual
 
     def _prune(self) -> None:
-        """Leave out what the output does not need."""
-        needed, todo = {"output"}, ["output"]
+        """Leave out what no output needs."""
+        todo = [name for name, node in self.nodes.items() if isinstance(node, Output)]
+        needed = set(todo)
         while todo:
             for source in self.nodes[todo.pop()].inputs:
                 if source not in needed:
                     needed.add(source)
                     todo.append(source)
-        if not any(isinstance(self.nodes[n], Input) for n in needed):
-            raise FrontendError("the output does not depend on the input")
+        inputs = [name for name, node in self.nodes.items() if isinstance(node, Input)]
+        idle = [name for name in inputs if name not in needed]
+        if idle or not inputs:
+            which = f" {', '.join(idle)}" if len(inputs) > 1 else ""
+            raise FrontendError(f"the output does not depend on the input{which}")
         self.nodes = {n: node for n, node in self.nodes.items() if n in needed}
 
     def _require_connections(self) -> None:

@@ -13,27 +13,27 @@ from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.layers import flattened
 from qspinn.frontends.live.modules import kind, label
-from qspinn.frontends.live.values import Origin, Value, tensors
+from qspinn.frontends.live.values import INPUT, Origin, Value, tensors
 from qspinn.frontends.live.walk import follow, leaf
-from qspinn.frontends.live.watching import INPUT, Call, Watch, leaves_of, listed, run
+from qspinn.frontends.live.watching import Call, Samples, Watch, leaves_of, listed, run
 
 
-def traced(build: Build, module: Any, sample: Any, lead: int) -> Wire:
-    """Run a module on a sample and build what it computes.
+def traced(build: Build, module: Any, samples: Samples, lead: int) -> list[Wire]:
+    """Run a module on samples and build what it computes: what its outputs send.
 
     Args:
         build: Where the nodes go.
         module: The root.
-        sample: What it takes.
+        samples: What it takes.
         lead: How many leading dimensions its modules' signals have.
 
     Raises:
         FrontendError: It computes what the graph cannot say, or differs from step to step.
     """
-    watch, returned = run(module, sample, lead)
+    watch, returned = run(module, samples, lead)
     found = [watch.of(t) for t in tensors(returned)]
     modules = dict(leaves_of(module))
-    last = _last(build, module, watch, found)
+    ends = _ends(build, module, watch, found)
     steps = _steps(watch, modules)
     by_path: dict[str, list[Call]] = {}
     for call in watch.calls:
@@ -44,7 +44,10 @@ def traced(build: Build, module: Any, sample: Any, lead: int) -> Wire:
         reads = _agreed(path, calls, modules[path])
         currents = [_wire(build, wires, origin, modules, path, lead, steps) for origin in reads]
         wires[path] = _nodes(build, path, modules[path], currents, lead)
-    return wires[last]
+    for name in samples:
+        if f"{INPUT}{name}" not in wires:
+            raise FrontendError("no module reads it", at=name or "the input")
+    return [wires[path] for path in ends]
 
 
 def _nodes(build: Build, path: str, module: Any, currents: list[Wire], lead: int) -> Wire:
@@ -69,14 +72,16 @@ def _steps(watch: Watch, modules: dict[str, Any]) -> int:
     return next(iter(used.values()))
 
 
-def _last(build: Build, module: Any, watch: Watch, found: list[Value]) -> str:
-    """The module whose output is the network's."""
+def _ends(build: Build, module: Any, watch: Watch, found: list[Value]) -> list[str]:
+    """The modules whose outputs are the network's; the first decides."""
     called = [call.path for call in watch.calls]
-    wanted = build.choices.output
-    if wanted is not None:
-        if wanted not in called:
-            raise FrontendError(f"output={wanted!r} is no module that ran: {listed(called)}")
-        return wanted
+    chosen = build.choices.output
+    if chosen is not None:
+        ends = [chosen] if isinstance(chosen, str) else list(dict.fromkeys(chosen))
+        for path in ends:
+            if path not in called:
+                raise FrontendError(f"output={path!r} is no module that ran: {listed(called)}")
+        return ends
     for value in found:
         if value.lost and value.origins:
             raise FrontendError(
@@ -91,7 +96,7 @@ def _last(build: Build, module: Any, watch: Watch, found: list[Value]) -> str:
                 hint="return the spikes, or give output=",
             )
     ends = list(dict.fromkeys(o.path for value in found for o in value.origins))
-    if len(ends) == 1 and ends[0] != INPUT:
+    if len(ends) == 1 and not ends[0].startswith(INPUT):
         sent = any(o.out == 0 for value in found for o in value.origins)
         if not sent and build.choices.readout is None:
             raise FrontendError(
@@ -100,11 +105,11 @@ def _last(build: Build, module: Any, watch: Watch, found: list[Value]) -> str:
                 hint="return the spikes; membranes are read with reset_mechanism='none' and "
                 "readout=",
             )
-        return ends[0]
+        return ends
     raise FrontendError(
         f"returns values of {len(ends)} modules: {listed(ends)}",
         at=label("", module),
-        hint=f"give output=, one of {listed(called)}",
+        hint=f"give output=, one of {listed(called)}; or several, of which the first decides",
     )
 
 
@@ -145,7 +150,7 @@ def _agreed(path: str, calls: list[Call], module: Any) -> list[Origin]:
         patterns.append(sorted(o.since(call.step) for o in call.value.origins))
     full = patterns[-1]
     for step, pattern in enumerate(patterns):
-        expected = [o for o in full if o.path == INPUT or o.step <= step]
+        expected = [o for o in full if o.path.startswith(INPUT) or o.step <= step]
         if pattern != expected:
             raise FrontendError(
                 f"reads {listed([o.path for o in pattern])} in step {step}, but "
@@ -163,15 +168,17 @@ def _wire(
     lead: int, steps: int,
 ) -> Wire:  # fmt: skip
     """The wire from an origin, behind its delay and its reshapings."""
-    if origin.path == INPUT:
+    if origin.path.startswith(INPUT):
         if origin.step:
             raise FrontendError(
                 f"reads the input of {origin.step} steps before",
                 at=label(path, modules[path]),
                 hint="every step reads its own input",
             )
-        wire = wires.get(INPUT) or build.input(tuple(origin.shape[lead:]))
-        wires[INPUT] = wire
+        wire = wires.get(origin.path) or build.input(
+            tuple(origin.shape[lead:]), origin.path.removeprefix(INPUT) or "input"
+        )
+        wires[origin.path] = wire
         if steps > 1 and not origin.sliced:
             build.note(wire.node, "the same in every step, as the forward pass has it")
     elif origin.out:

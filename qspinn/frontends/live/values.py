@@ -9,6 +9,8 @@ from typing import Any
 from qspinn.errors import FrontendError
 from qspinn.ir import Shape
 
+INPUT = ":"
+"""What the path starts with under which an input is known: no leaf has such a one."""
 SAME = {
     "to", "float", "double", "type", "type_as", "cpu", "cuda", "detach", "detach_", "contiguous",
     "clone", "data", "requires_grad_", "alias", "positive", "__pos__",
@@ -29,7 +31,7 @@ class Origin:
     """A tensor that a leaf sent, or the sample.
 
     Attributes:
-        path: Of the leaf; empty for the sample.
+        path: Of the leaf; `INPUT` and its name for an input.
         step: The call; after `since` how many steps ago.
         out: Which of its outputs.
         sliced: Whether a step was cut out of the sample.
@@ -46,7 +48,7 @@ class Origin:
 
     def since(self, step: int) -> Origin:
         """Counted back from a step; a sample that is not cut into steps is the same in all."""
-        whole = not self.path and not self.sliced
+        whole = self.path.startswith(INPUT) and not self.sliced
         return self if whole else replace(self, step=step - self.step)
 
 
@@ -146,7 +148,7 @@ def _cut(value: Value, name: str, args: Any, kwargs: Any, shape: Shape, place: i
     step = _step(name, args, kwargs, shape, place)
     if step is None:
         return replace(value, lost=name.strip("_"))
-    if any(o.path or o.sliced or o.shapes for o in value.origins):
+    if any(not o.path.startswith(INPUT) or o.sliced or o.shapes for o in value.origins):
         return replace(value, lost=f"a part ({name.strip('_')})")
     origins = tuple(replace(o, step=step, sliced=True, shape=value.shape) for o in value.origins)
     return replace(value, origins=origins)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +12,7 @@ from qspinn.errors import FrontendError
 from qspinn.frontends.live.modules import STEPWISE, label, leaves
 from qspinn.frontends.live.state import untouched
 from qspinn.frontends.live.values import (
+    INPUT,
     SAME,
     TAKEN,
     Origin,
@@ -22,8 +23,6 @@ from qspinn.frontends.live.values import (
     tensors,
 )
 
-INPUT = ""
-"""The path under which the sample is known: no leaf has it, for the root is none."""
 STEPS = 4
 """How often a module is called that takes one step a call."""
 
@@ -133,57 +132,68 @@ def leaves_of(module: Any) -> Iterator[tuple[str, Any]]:
             yield path, each
 
 
-def run(module: Any, sample: Any, lead: int) -> tuple[Watch, Any]:
+Samples = Mapping[str, Any]
+"""What each input receives: of several by the names of the forward pass, of one by no name."""
+
+
+def run(module: Any, samples: Samples, lead: int) -> tuple[Watch, Any]:
     """One run; several where a call is one step, to see what comes back from one to the next."""
-    watch, returned = _calls(module, sample, 1)
-    inputs = [o for call in watch.calls for o in call.value.origins if o.path == INPUT]
+    watch, returned = _calls(module, samples, 1)
+    inputs = [o for call in watch.calls for o in call.value.origins if o.path.startswith(INPUT)]
     if lead == 1 and watch.calls and all(call.step == 0 for call in watch.calls):
         if any(o.sliced for o in inputs):
             raise FrontendError(
-                f"sample_input of shape {tuple(sample.shape)} has one step of time",
+                f"sample_input of shape {_shapes(samples)} has one step of time",
                 at=label("", module),
                 hint="give one of three steps or more: what comes back is seen in them",
             )
-        watch, returned = _calls(module, sample, STEPS)
+        watch, returned = _calls(module, samples, STEPS)
     return watch, returned
 
 
-def _calls(module: Any, sample: Any, steps: int) -> tuple[Watch, Any]:
+def _shapes(samples: Samples) -> str:
+    return " and ".join(str(tuple(sample.shape)) for sample in samples.values())
+
+
+def _calls(module: Any, samples: Samples, steps: int) -> tuple[Watch, Any]:
     """Call a module ``steps`` times, with the state that it returns where it takes one."""
     import torch
 
     watch, returned = Watch(), None
     state: list[Any] = []
-    stateful = _takes_state(module)
+    stateful = len(names_of(module)) > len(samples)
     with untouched(module), _hooks(module, watch), torch.no_grad():
         module.eval()
         for step in range(steps):
-            probe = sample.detach().clone()
-            shape = tuple(probe.shape)
-            watch.learn(probe, Value((Origin(INPUT, step, 0, steps > 1, shape),), shape))
+            probes = {name: sample.detach().clone() for name, sample in samples.items()}
+            for name, probe in probes.items():
+                shape = tuple(probe.shape)
+                origin = Origin(f"{INPUT}{name}", step, 0, steps > 1, shape)
+                watch.learn(probe, Value((origin,), shape))
+            named = probes if len(probes) > 1 else {}
             with _mode(watch):
                 try:
-                    returned = module(probe, *state)
+                    returned = module(*(() if named else probes.values()), *state, **named)
                 except FrontendError:
                     raise
                 except Exception as error:
                     raise FrontendError(
                         f"its forward pass fails on sample_input: {type(error).__name__}: {error}",
                         at=label("", module),
-                        hint=f"sample_input has shape {shape} and type {sample.dtype}",
+                        hint=f"sample_input has shape {_shapes(samples)} and type {probe.dtype}",
                     ) from error
             if stateful and isinstance(returned, tuple) and len(returned) > 1:  # and its state
                 returned, *state = returned
     return watch, returned
 
 
-def _takes_state(module: Any) -> bool:
-    """Whether its forward pass takes more than its input."""
+def names_of(module: Any) -> list[str]:
+    """The names of what its forward pass takes, where it says them."""
     try:
         names = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):
-        return False
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in names) > 1
+        return []
+    return [p.name for p in names if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def _mode(watch: Watch) -> Any:
@@ -243,4 +253,8 @@ def _hooks(module: Any, watch: Watch) -> Iterator[None]:
 
 def listed(paths: Sequence[str]) -> str:
     """Paths of modules as a sentence has them, each once."""
-    return ", ".join(dict.fromkeys(p or "the input" for p in paths)) or "none"
+    return ", ".join(dict.fromkeys(map(_shown, paths))) or "none"
+
+
+def _shown(path: str) -> str:
+    return f"the input {path[1:]}".rstrip() if path.startswith(INPUT) else path
