@@ -58,10 +58,14 @@ _MODEL = (
                  help="What shares a threshold, in .onnx files."),
     click.option("--initial", type=click.Choice(["half", "zero"]),
                  help="Where membranes start, in .onnx files: at half the threshold, or at zero."),
+    click.option("--max-pool", type=click.Choice(["exact", "or"]),
+                 help="A maximum over windows, in .onnx files: of the counts of spikes so far, "
+                      "which takes neurons, or of the spikes of each step. Default exact."),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
     "v_min", "v_start", "r_scale", "w_in_scale", "readout", "percentile", "balance", "initial",
+    "max_pool",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),
