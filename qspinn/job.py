@@ -93,6 +93,7 @@ def prepare(
     imported = load_model(path, **chosen)
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
     received = received_by(imported.graph.input, encoder, _highest(dataset, encoder))
+    _require_declared(chosen, imported.graph.input, received)
     if received:  # the bounds that an import takes from its input must be those of the data
         imported = load_model(path, **chosen, **received)
     graph = canonical(imported.graph)
@@ -129,6 +130,24 @@ def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
         kind, high = "spike", 1
     same = kind == node.kind and (kind != "count" or high <= node.high)
     return {} if same else {"input_kind": kind, "input_high": high}
+
+
+def _require_declared(options: Mapping[str, Any], node: Input, received: Mapping[str, Any]) -> None:
+    """Refuse an input that was declared as something else than the data will bring.
+
+    Raises:
+        FrontendError: It was.
+    """
+    if not received or not {"input_kind", "input_high"} & options.keys():
+        return
+    kind, high = received["input_kind"], received["input_high"]
+    words = {"spike": "spikes of 0 and 1", "count": f"counts of up to {high}",
+             "current": "values that enter directly"}  # fmt: skip
+    declared = {**words, "count": f"counts of up to {node.high}"}[node.kind]
+    raise FrontendError(
+        f"is declared to carry {declared}, and data and encoder bring {words[kind]}", at=node.name,
+        hint="leave --input-kind and --input-high to the data, or choose another --encode",
+    )  # fmt: skip
 
 
 def choose_encoder(

@@ -28,7 +28,15 @@ from qspinn.frontends.onnx_file import FileGraph, read
 from qspinn.frontends.onnx_maxima import MAXIMA, counting, neurons_of
 from qspinn.frontends.onnx_net import Ann, Passing, Units
 from qspinn.frontends.onnx_walk import needed, walk
-from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, Imported, inferred
+from qspinn.frontends.report import (
+    DEFAULT,
+    GIVEN,
+    IN_FILE,
+    Assumption,
+    Imported,
+    inferred,
+    received,
+)
 from qspinn.interp import run
 from qspinn.ir import READOUTS, Array, MaxPool2d
 
@@ -98,9 +106,10 @@ def load(
     _check(percentile, balance=balance, initial=initial, max_pool=max_pool, readout=readout)
     file = read(Path(path))
     _refuse_unknown(file)
+    kind = input_kind or "current"
     options = _Options(
         safe(Path(path).stem), percentile or PERCENTILE, balance or BALANCES[0], initial,
-        input_kind or "current", input_high or 1, readout or READOUT, max_pool or MAXIMA[0],
+        kind, received(kind, input_high), readout or READOUT, max_pool or MAXIMA[0],
     )  # fmt: skip
     try:
         # Extreme numbers overflow here and there; the verifier names the parameter they end in.
