@@ -210,13 +210,60 @@ def test_a_signal_cast_to_integers(kind: int, rng: Rng, tmp_path: Path) -> None:
     assert "QuantizeLinear" in e.value.hint
 
 
-def test_a_final_sigmoid_of_one_score(rng: Rng, tmp_path: Path) -> None:
-    nodes = [of.node("MatMul", ["r", "u"], "s"), of.node("Sigmoid", ["s"], "y")]
+def one_score(end: str) -> list[Any]:
+    if end == "integers":
+        return [of.node("DequantizeLinear", ["q", "unit", "none"], "k"),
+                of.node("MatMul", ["r", "k"], "y")]  # fmt: skip
+    last = {"sigmoid": ("Sigmoid", ["s"]), "logit": ("Add", ["s", "c"]), "relu": ("Relu", ["s"])}
+    return [of.node("MatMul", ["r", "u"], "s"), of.node(*last[end], "y")]
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "logit", "relu", "integers"])
+def test_one_score_is_the_second_of_two(end: str, rng: Rng, tmp_path: Path) -> None:
+    """Class 1 is where it is positive, for the network and for spikes."""
+    tensors = {
+        "u": rng.normal(0, 1, (5, 1)), "c": np.array([0.3]), "none": np.array(0, np.int8),
+        "q": rng.integers(-7, 8, (5, 1)).astype(np.int8),
+    }  # fmt: skip
+    made = network(rng, *one_score(end), **tensors)
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (60, 4))
+    wanted = of.judged(path, x).reshape(-1)
+    wanted = np.log(wanted / (1 - wanted)) if end == "sigmoid" else wanted
+    assert 0.1 < (wanted > 0).mean() < 0.9
+    imported = load_model(path, data=x, percentile=100.0)
+    assert any("the second of two" in a.value for a in imported.assumptions)
+    assert imported.reference is not None
+    both = imported.reference(x)
+    assert not both[:, 0].any()
+    np.testing.assert_allclose(both[:, 1], wanted, rtol=1e-3, atol=1e-5)
+    said = scores(imported, x, 256)
+    assert not said[:, 0].any()
+    assert np.abs(said[:, 1] - wanted).max() < 0.05 * np.abs(wanted).max()
+    sure = np.abs(wanted) > 0.05 * np.abs(wanted).max()
+    assert np.array_equal(said.argmax(1)[sure], (wanted > 0)[sure])
+    kept = [a for a in imported.assumptions if "keeps its integers" in a.value]
+    assert len(kept) == (end == "integers")
+
+
+def test_one_score_of_an_image(rng: Rng, tmp_path: Path) -> None:
+    tensors = {"w": rng.normal(0, 1, (2, 1, 3, 3)), "v": rng.normal(0, 1, (1, 2, 4, 4))}
+    made = of.chain(rng, ("Conv", ["w"], {}), ("Relu", [], {}), ("Conv", ["v"], {}),
+                    shape=("n", 1, 6, 6), tensors=tensors)  # fmt: skip
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (10, 1, 6, 6))
+    imported = load_model(path, data=x)
+    wanted = of.judged(path, x).reshape(-1)
+    assert imported.reference is not None
+    np.testing.assert_allclose(imported.reference(x)[:, 1], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["Softmax", "ArgMax"])
+def test_a_choice_from_one_score(end: str, rng: Rng, tmp_path: Path) -> None:
+    nodes = [of.node("MatMul", ["r", "u"], "s"), of.node(end, ["s"], "y", axis=1)]
     made = network(rng, *nodes, u=rng.normal(0, 1, (5, 1)))
     path = of.save(tmp_path / "net.onnx", made)
     with pytest.raises(FrontendError, match="y: has one score") as e:
         load_model(path, data=np.ones((2, 4)))
-    assert "two outputs and a Softmax" in e.value.hint
+    assert "the score alone" in e.value.hint
 
 
 @pytest.mark.parametrize(
