@@ -158,8 +158,29 @@ def test_a_limit_of_one_branch_is_not_the_others(
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_rounding_of_one_branch_is_not_the_others(first: bool, rng: Rng, tmp_path: Path) -> None:
-    """It is not kept, and that is told."""
+def test_coarse_rounding_of_one_branch_takes_neurons(first: bool, rng: Rng, tmp_path: Path) -> None:
+    """So it is that branch's alone."""
+    quant = of.node("Quant", ["r", "unit", "zero", "bits"], "d", of.QONNX, signed=0)
+    nodes = shared(quant, limited="d", free="r", first=first)
+    tensors = {name: rng.normal(0, 1, (5, 3)) for name in ("v", "v2")} | {"w": np.eye(4, 5) * 4}
+    made = network(rng, *nodes, unit=np.array(0.25), bits=np.array(3.0), **tensors)
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (40, 4)).astype(np.float32)
+    imported = load_model(path, data=x, percentile=100.0, initial="half")
+    rectified = np.maximum(x @ tensors["w"], 0)
+    rounded = np.clip(np.rint(rectified / 0.25), 0, 7) * 0.25
+    wanted = rounded @ tensors["v"] + rectified @ tensors["v2"]
+    assert imported.reference is not None
+    np.testing.assert_allclose(imported.reference(x), wanted, rtol=1e-4, atol=1e-5)
+    thresholds = [float(n.values["threshold"].values) for n in imported.graph.of_type(Neuron)[:-1]]
+    assert sorted(thresholds) == [1.75, pytest.approx(rectified.max())]
+    assert any("rounded to 7 levels on this path alone" in a.value for a in imported.assumptions)
+    off = np.abs(scores(imported, x, 256) - wanted).max()
+    assert off < 0.25 / 2 * np.abs(tensors["v"]).sum(0).max() + 0.1  # steps round it finer
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_fine_rounding_of_one_branch_is_told(first: bool, rng: Rng, tmp_path: Path) -> None:
+    """It is not kept: spikes are coarser."""
     nodes = [of.node("Identity", ["r"], "i"), *pair("i", "d")]
     made = network(
         rng, *shared(*nodes, limited="d", free="r", first=first), unit=np.array(0.125)
@@ -167,6 +188,7 @@ def test_rounding_of_one_branch_is_not_the_others(first: bool, rng: Rng, tmp_pat
     path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (40, 4))
     imported = load_model(path, data=x)
     assert any("which is not kept" in a.value for a in imported.assumptions)
+    assert len(imported.graph.of_type(Neuron)) == 2
     off = np.abs(imported.reference(x) - of.judged(path, x))  # type: ignore[misc]
     assert off.max() < 0.125 / 2 * 5 * 4
 
