@@ -148,7 +148,8 @@ def drawn(model: Path, samples: int, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng(seed)
     pool, rest = pooled(rng, 3 * samples), pooled(rng, 64)
     most = int(SHARE * samples)
-    taken, counts = [], np.zeros(7, int)
+    taken: list[int] = []
+    counts = np.zeros(7, int)
     for index, winner in enumerate(Result.of(model, pool).decisions):
         if counts[winner] < most and len(taken) < samples:
             taken.append(index)
@@ -229,12 +230,12 @@ def neurons(node: Neuron, biases: dict[str, Param | None]) -> Neuron:
     values = {
         "current_decay": Param(4095 - lost["current_decay"], DECAY, Rounding.ZERO),
         "decay": Param(4096 - lost["decay"], DECAY, Rounding.ZERO),
-        "bias": Param(np.sum(found, 0) * 64 if found else 0, MEMBRANE),
+        "bias": Param(np.asarray(np.sum(found, 0) * 64 if found else 0), MEMBRANE),
         "threshold": Param(np.trunc(node.values["threshold"].values * 131071) // 512, THRESHOLD),
     }
     states = {
-        "u": State(Param(0, CURRENT), CURRENT, Rounding.ZERO, Overflow.WRAP),
-        "v": State(Param(0, MEMBRANE), MEMBRANE, Rounding.ZERO),
+        "u": State(Param(np.array(0), CURRENT), CURRENT, Rounding.ZERO, Overflow.WRAP),
+        "v": State(Param(np.array(0), MEMBRANE), MEMBRANE, Rounding.ZERO),
     }
     model = spiking(synapse="new", bias=True)
     ordered = {name: values[name] for name in model.params}

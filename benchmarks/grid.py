@@ -56,7 +56,8 @@ def main() -> None:
     y = labels[:count]
 
     def right(summary: Summary, samples: slice) -> Array:
-        return summary.counts.argmax(1) == y[samples]
+        found: Array = summary.counts.argmax(1) == y[samples]
+        return found
 
     sweep(graphs[:: len(graphs) // 60], events.take(np.arange(20)), threads=1)  # compiles
     begin, wall = time.process_time(), time.perf_counter()

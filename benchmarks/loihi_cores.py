@@ -23,7 +23,8 @@ from qspinn.ir import Graph
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from loihi_cores import LOGGED, networks  # noqa: E402
+# Run as a script, this file is no module of that name: the one of the tests is.
+from loihi_cores import LOGGED, networks  # type: ignore[attr-defined]  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
@@ -40,7 +41,7 @@ def function_sizes(files: Files, prefix: str, part: AvrPart) -> dict[str, int]:
     """The bytes of every function in the object."""
     built = Built(files)
     toolchain.compile_([*avr_gcc(part), "-c", f"{prefix}.c", "-o", "object.o"], built.folder)
-    elf = ELFFile(io.BytesIO((built.folder / "object.o").read_bytes()))
+    elf: Any = ELFFile(io.BytesIO((built.folder / "object.o").read_bytes()))
     symbols = elf.get_section_by_name(".symtab").iter_symbols()
     found = [(s.name.partition(".")[0], s) for s in symbols]  # GCC 5 makes clones: name.isra.0
     return {name: s["st_size"] for name, s in found if s["st_info"]["type"] == "STT_FUNC"}

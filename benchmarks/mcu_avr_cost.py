@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mcu_cost
 import numpy as np
 from mcu_cost import RATES, Run, Seen, corpus, fit, report, save, stimulus
 
@@ -23,7 +22,7 @@ from mcu_networks import options_of
 from qspinn.backends.mcu import BACKEND, costparts
 from qspinn.backends.mcu.avr import PARTS
 from qspinn.backends.mcu.build import build
-from qspinn.backends.mcu.costmodel import AVR
+from qspinn.backends.mcu.costmodel import AVR, COST, CYCLES
 from qspinn.backends.mcu.running import Counts
 from qspinn.backends.mcu.simavr import Measured, measure
 
@@ -87,7 +86,7 @@ def main() -> None:
     keys = sorted({part for one in seen for part in one.parts})
     sys.stdout.write(f"{report(AVR, seen, keys, each)}\n")
     if options.write:
-        save({**mcu_cost.COST, AVR: fit(seen, keys)}, {**mcu_cost.CYCLES, AVR: each})
+        save({**COST, AVR: fit(seen, keys)}, {**CYCLES, AVR: each})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
@@ -171,7 +172,7 @@ def _sizes(files: Files, prefix: str, core: toolchain.Core, compiler: str) -> di
     if compiler == "gcc":
         command = [toolchain.gcc_of(core), *core.gcc, "-O2", "-std=c99"]
     toolchain.compile_([*command, "-c", f"{prefix}.c", "-o", "object.o"], built.folder)
-    elf = ELFFile(io.BytesIO((built.folder / "object.o").read_bytes()))
+    elf: Any = ELFFile(io.BytesIO((built.folder / "object.o").read_bytes()))
     symbols = elf.get_section_by_name(".symtab").iter_symbols()
     step = 2 if core.isa in ("armv6m", "rv32imc") else 4
     return {

@@ -132,7 +132,8 @@ def _pruned(rng: np.random.Generator, nth: int) -> Graph:
 def _strided(rng: np.random.Generator, nth: int) -> Graph:
     """Convolutions with strides, channels in fours or not, and a pool."""
     side, kernel = int(rng.choice((9, 12, 16, 21))), int(rng.choice((3, 4, 5)))
-    step, first, second = int(rng.choice((1, 2))), *rng.choice((5, 6, 8, 12, 16), 2).tolist()
+    step = int(rng.choice((1, 2)))
+    first, second = rng.choice((5, 6, 8, 12, 16), 2).tolist()
     kind = str(rng.choice(("s8", "s8", "s8", "s6", "s4", "t")))
     half = (side - kernel) // step + 1
     quarter = half // 2 - 2

@@ -1,10 +1,11 @@
-"""Two artificial networks on MNIST, exported to ONNX, as spiking ones: what T steps lose.
+"""Artificial networks on MNIST, exported to ONNX, as spiking ones: what T steps lose.
 
     python benchmarks/onnx_mnist.py --data mnist.npz [--out DIR] [--only mlp] [--json FILE]
+    python benchmarks/onnx_mnist.py --data mnist.npz --only maxpool --max-pool or
 
-Trains 784-128-10 and a small convolutional network with torch (a minute each on one core), exports
-them with torch.onnx, and reads the files as `qspinn compile` does. Thresholds are balanced on
-images that were not trained on; the test images are looked at once.
+Trains 784-128-10 and a small convolutional network, with average and with maximum pools, with torch
+(a minute each on one core), exports them with torch.onnx, and reads the files as `qspinn compile`
+does. Thresholds are balanced on images that were not trained on; the test images are seen once.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import nn
 from qspinn import job as jobs
 from qspinn.backend import backend, device_of
 from qspinn.evaluate import predictions
+from qspinn.frontends.onnx_maxima import MAXIMA
 from qspinn.pipeline import build, lower
 from qspinn.stats import accuracy
 from qspinn.stepwise import stepwise
@@ -41,16 +43,21 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
-def cnn() -> nn.Module:
-    """Two convolutions with batch norm and average pools, and a linear layer."""
+def cnn(pool: type[nn.Module] = nn.AvgPool2d) -> nn.Module:
+    """Two convolutions with batch norm and pools, and a linear layer."""
     return nn.Sequential(
-        nn.Conv2d(1, 8, 5, padding=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(2),
-        nn.Conv2d(8, 16, 5, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.AvgPool2d(2),
+        nn.Conv2d(1, 8, 5, padding=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), pool(2),
+        nn.Conv2d(8, 16, 5, bias=False), nn.BatchNorm2d(16), nn.ReLU(), pool(2),
         nn.Flatten(), nn.Linear(400, 10),
     )  # fmt: skip
 
 
-NETWORKS = {"mlp": mlp, "cnn": cnn}
+def maxpool() -> nn.Module:
+    """The same with maximum pools."""
+    return cnn(nn.MaxPool2d)
+
+
+NETWORKS = {"mlp": mlp, "cnn": cnn, "maxpool": maxpool}
 
 
 def train(network: nn.Module, source: Path) -> nn.Module:
@@ -82,10 +89,10 @@ def export(network: nn.Module, path: Path) -> None:
         )  # fmt: skip
 
 
-def measure(path: Path, data: Path, steps: int, initial: str | None) -> dict[str, Any]:
+def measure(path: Path, data: Path, steps: int, options: dict[str, Any]) -> dict[str, Any]:
     """Read, quantize by the target's default plan, and run both on the test images."""
     target = backend("mcu")
-    job = jobs.prepare(path, data, encode={"steps": steps}, options={"initial": initial})
+    job = jobs.prepare(path, data, encode={"steps": steps}, options=options)
     reference, dataset = job.imported.reference, job.dataset
     assert reference is not None
     assert dataset is not None
@@ -120,9 +127,11 @@ def main() -> None:
     parser.add_argument("--only", choices=NETWORKS)
     parser.add_argument("--steps", type=int, default=32, help="of the integer program")
     parser.add_argument("--initial", choices=["half", "zero"])
+    parser.add_argument("--max-pool", choices=MAXIMA)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    options = {"initial": arguments.initial, "max_pool": arguments.max_pool}
     facts = {}
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
@@ -134,7 +143,7 @@ def main() -> None:
                 torch.manual_seed(0)
                 export(train(NETWORKS[name](), arguments.data), path)
             print(name)
-            facts[name] = measure(path, data, arguments.steps, arguments.initial)
+            facts[name] = measure(path, data, arguments.steps, options)
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
 

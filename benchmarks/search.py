@@ -127,7 +127,7 @@ def searched(
         problem = Counted(table.shuffled(seed))
         scores: list[Score] = []
         row: dict[str, Any] = {"seed": seed, "loss": {}}
-        for score in search(problem, seed):  # type: ignore[arg-type]
+        for score in search(problem, seed):
             scores.append(score)
             if len(scores) in MARKS:
                 losses = 100 * np.array(front_of(scores).losses(true))

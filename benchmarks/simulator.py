@@ -185,7 +185,8 @@ def snntorch(graph: Graph, raster: Array) -> Callable[[], Array]:
                 for i, (linear, leaky) in enumerate(stack):
                     s, membranes[i] = leaky(linear(s), membranes[i])
                 total = total + s
-        return total.numpy().astype(np.int64)
+        counts: np.ndarray = total.numpy().astype(np.int64)
+        return counts
 
     return run
 

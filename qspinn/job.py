@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def prepare(
     imported = load_model(path, **chosen)
     encoder = choose_encoder(imported.meta, encode or {}, dataset)
     received = _received(imported.graph, encoder, dataset)
+    _require_declared(chosen, imported.graph.of_type(Input), received)
     if received:  # the bounds that an import takes from its input must be those of the data
         imported = load_model(path, **chosen, **received)
     graph = canonical(imported.graph if only is None else imported.graph.only(only))
@@ -157,6 +158,27 @@ def received_by(node: Input, encoder: Encoder, high: int) -> dict[str, Any]:
         kind, high = "spike", 1
     same = kind == node.kind and (kind != "count" or high <= node.high)
     return {} if same else {"input_kind": kind, "input_high": high}
+
+
+def _require_declared(
+    options: Mapping[str, Any], nodes: Sequence[Input], received: Mapping[str, Any]
+) -> None:
+    """Refuse an input that was declared as something else than the data will bring.
+
+    Raises:
+        FrontendError: It was.
+    """
+    if not received or not {"input_kind", "input_high"} & options.keys():
+        return
+    kind, high = received["input_kind"], received["input_high"]
+    words = {"spike": "spikes of 0 and 1", "count": f"counts of up to {high}",
+             "current": "values that enter directly"}  # fmt: skip
+    node = next((n for n in nodes if n.kind != kind or n.high < high), nodes[0])
+    declared = {**words, "count": f"counts of up to {node.high}"}[node.kind]
+    raise FrontendError(
+        f"is declared to carry {declared}, and data and encoder bring {words[kind]}", at=node.name,
+        hint="leave --input-kind and --input-high to the data, or choose another --encode",
+    )  # fmt: skip
 
 
 def choose_encoder(

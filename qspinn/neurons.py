@@ -263,3 +263,25 @@ def integrator(*, synapse: str = "", leak: bool = True, bias: bool = False) -> M
         out="y",
         sends="current",
     )
+
+
+SECOND = -1.0
+"""What a spike of the second input brings to `larger`; one of the first brings 1 - `SECOND`."""
+
+
+def larger() -> Model:
+    """A neuron that has fired, after every step, as often as the busier of its two inputs.
+
+    A spike of the first input brings 2, one of the second -1, so that their sum tells which
+    arrived; the threshold lies between what both bring and what the first one alone does. The
+    state ``v`` is by how many thresholds the first one is ahead.
+    """
+
+    def body(n: Any) -> None:
+        alone = n.a >= n.threshold
+        other = n.a < 0
+        both = (n.a > 0) & ~alone
+        n.s = both | (alone & (n.v >= 0)) | (other & (n.v <= 0))
+        n.v = n.v + select(alone, n.threshold, 0) - select(other, n.threshold, 0)
+
+    return trace(body, name="Larger", states="v", params="threshold")

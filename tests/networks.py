@@ -57,7 +57,7 @@ NORMAL = (*(Case("loihi", s) for s in range(40)), *(Case("any", s) for s in rang
 SLOW = (*(Case("loihi", s) for s in range(40, 200)), *(Case("any", s) for s in range(20, 100)))
 """What `make slow` compares besides."""
 
-SIZES = (1, 2, 3, 5, 8, 10, 15, 16, 17, 24, 31, 32, 33, 48, 60)
+SIZES: tuple[int, ...] = (1, 2, 3, 5, 8, 10, 15, 16, 17, 24, 31, 32, 33, 48, 60)
 SAMPLES = 24
 
 

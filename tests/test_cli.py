@@ -17,6 +17,7 @@ import pytest
 from cli_runs import Result, Run
 from qspinn.cli import main
 from qspinn.errors import ToolchainError
+from qspinn.storage import load
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits.nir"
@@ -279,3 +280,66 @@ def test_as_a_program_from_elsewhere(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {"mcu", "loihi"}
+
+
+# --- what formats leave open ---
+
+
+def test_what_the_input_carries(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "net.nir")
+    common = ("inspect", path, "--dt", "1e-3", "--dialect", "nir")
+    for options, told in (
+        ((), "spikes, shape"), (("--input-kind", "spike"), "spikes, shape"),
+        (("--input-kind", "count"), "counts of up to 255"),
+        (("--input-kind", "count", "--input-high", 7), "counts of up to 7"),
+        (("--input-kind", "current"), "currents, shape"),
+    ):  # fmt: skip
+        done = qspinn(*common, *options, "--json")
+        assert done.code == 0, done.err
+        facts = json.loads(done.out)
+        (said,) = [a for a in facts["assumptions"] if told in a["value"]]
+        assert said["source"] == ("given" if options else "default")
+    done = qspinn(*common, "--input-high", 7).unwrapped()
+    assert done.code == 2
+    assert "input_high is 7, but the input is a spike" in done.err
+    assert qspinn(*common, "--input-kind", "graded").code == 2
+    assert qspinn(*common, "--input-kind", "count", "--input-high", 0).code == 2
+
+
+def test_data_must_bring_what_the_input_is_declared_to_carry(qspinn: Run, tmp_path: Path) -> None:
+    path, data = network(tmp_path / "net.nir"), tmp_path / "counts.npz"
+    np.savez(data, x=np.arange(600, dtype=np.uint8).reshape(20, 10, 3) % 6)
+    common = ("--dt", "1e-3", "--dialect", "nir", "--data", data, "--encode", "none")
+    for kind, high, declared in (
+        ("count", 3, "counts of up to 3"), ("spike", None, "spikes of 0 and 1"),
+        ("current", None, "values that enter directly"),
+    ):  # fmt: skip
+        more = () if high is None else ("--input-high", high)
+        done = qspinn("inspect", path, *common, "--input-kind", kind, *more).unwrapped()
+        assert done.code == 2
+        assert f"is declared to carry {declared}, and data and encoder bring counts of up to 7" in (
+            done.err
+        )
+    folder = tmp_path / "out"
+    done = qspinn("compile", path, *common, "--input-kind", "count", "--input-high", 31,
+                  "--target", "mcu", "-o", folder)  # fmt: skip
+    assert done.code == 0, done.err
+    assert load(folder / "graph.qspinn").input.high == 31
+    done = qspinn("compile", path, *common, "--target", "mcu", "-o", tmp_path / "seen")
+    assert load(tmp_path / "seen" / "graph.qspinn").input.high == 7
+
+
+def test_options_that_are_wrong(qspinn: Run, tmp_path: Path) -> None:
+    """A format that does not know one says which it takes."""
+    path = network(tmp_path / "net.nir")
+    for text, words in (
+        ("seed=3", "seed cannot be chosen for the format nir"), ("seed", "'seed' is no option"),
+        ("seed=3", "it takes dt"), ("=3", "'=3' is no option"), ("a b=3", "'a b=3' is no option"),
+        ("reset=zero", "write --reset"), ("input-kind=spike", "write --input-kind"),
+        ("name=x", "write --name"), ("path=x", "the file is MODEL"),
+    ):  # fmt: skip
+        done = qspinn("inspect", path, "--dt", "1e-3", "--option", text).unwrapped()
+        assert done.code == 2, text
+        assert words in done.err, text
+    done = qspinn("inspect", path, "--option", "a=1", "--option", "a=2").unwrapped()
+    assert "a is given twice" in done.err

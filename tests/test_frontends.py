@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nirfiles as nf
+from cli_runs import Run
 from graphs import mlp
 from qspinn import storage
 from qspinn.errors import FrontendError
@@ -116,3 +117,28 @@ def test_files_are_known_by_their_content_where_the_suffix_says_nothing(tmp_path
     assert load_model(tmp_path / "graph.bin").meta["format"] == "qspinn"
     hint = refused(tmp_path / "graph.bin", "dt cannot be chosen", dt=np.float64(0.1))
     assert "settled already" in hint
+
+
+@pytest.mark.parametrize(
+    ("words", "value"), [("3", 3), ("true", True), ("[1, 2]", [1, 2]), ("half", "half"), ("", "")]
+)
+def test_options_of_other_formats_come_from_the_command_line(
+    words: str, value: object, installed: Any, qspinn: Run, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As JSON writes them, or as words."""
+    installed(toy="toy_format:TOY")
+    path = model(tmp_path / "a.toy")
+    import toy_format
+
+    given: list[object] = []
+    monkeypatch.setattr(toy_format, "mlp", lambda seed: given.append(seed) or mlp(3))
+    folder = tmp_path / "out"
+    for command in (("inspect",), ("compile", "--target", "mcu", "-o", folder)):
+        done = qspinn(command[0], path, *command[1:], "--option", f"seed={words}")
+        assert done.code == 0, done.err
+    assert given == [value, value]
+    done = qspinn("inspect", path, "--option", "speed=3").unwrapped()
+    assert done.code == 2
+    assert "speed cannot be chosen for the format toy" in done.err
+    assert "it takes seed" in done.err

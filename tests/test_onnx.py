@@ -398,7 +398,7 @@ def test_what_a_network_consists_of(rng: Rng, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", [("Relu", "MaxPool"), ("MaxPool", "Relu")])
 def test_a_maximum_is_taken_of_spikes(order: tuple[str, str], rng: Rng, tmp_path: Path) -> None:
-    """Before or behind the Relu it is the same: whether any of them fired."""
+    """Before or behind the Relu it is the same; what it is takes neurons or, if asked, none."""
     tensors = {"w": rng.normal(0, 0.4, (4, 2, 3, 3)), "b": rng.normal(0, 0.2, 4)}
     head = _dense_head(tensors, rng, 4 * 3 * 3)
     window = {"kernel_shape": [2, 2], "strides": [2, 2]}
@@ -408,11 +408,15 @@ def test_a_maximum_is_taken_of_spikes(order: tuple[str, str], rng: Rng, tmp_path
         shape=("n", 2, 8, 8), tensors=tensors,
     )  # fmt: skip
     path, x = of.save(tmp_path / "net.onnx", made), samples(rng, made)
-    imported = load_model(path, data=x)
+    exact = load_model(path, data=x)
+    imported = load_model(path, data=x, max_pool="or")
+    assert len(exact.graph.of_type(Neuron)) == len(imported.graph.of_type(Neuron)) + 2
+    assert exact.reference is not None
+    np.testing.assert_allclose(exact.reference(x), of.judged(path, x), rtol=1e-4, atol=1e-5)
     names = [type(n).__name__ for n in imported.graph.nodes]
     assert names.index("Neuron") + 1 == names.index("MaxPool2d")
     assert imported.graph.of_type(MaxPool2d)[0].kernel == (2, 2)
-    assert any("whether any arrived" in a.value for a in imported.assumptions)
+    assert any("whether any spike arrived" in a.value for a in imported.assumptions)
     np.testing.assert_allclose(imported.reference(x), of.judged(path, x), rtol=1e-4, atol=1e-5)  # type: ignore[misc]
 
 

@@ -158,8 +158,29 @@ def test_a_limit_of_one_branch_is_not_the_others(
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_rounding_of_one_branch_is_not_the_others(first: bool, rng: Rng, tmp_path: Path) -> None:
-    """It is not kept, and that is told."""
+def test_coarse_rounding_of_one_branch_takes_neurons(first: bool, rng: Rng, tmp_path: Path) -> None:
+    """So it is that branch's alone."""
+    quant = of.node("Quant", ["r", "unit", "zero", "bits"], "d", of.QONNX, signed=0)
+    nodes = shared(quant, limited="d", free="r", first=first)
+    tensors = {name: rng.normal(0, 1, (5, 3)) for name in ("v", "v2")} | {"w": np.eye(4, 5) * 4}
+    made = network(rng, *nodes, unit=np.array(0.25), bits=np.array(3.0), **tensors)
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (40, 4)).astype(np.float32)
+    imported = load_model(path, data=x, percentile=100.0, initial="half")
+    rectified = np.maximum(x @ tensors["w"], 0)
+    rounded = np.clip(np.rint(rectified / 0.25), 0, 7) * 0.25
+    wanted = rounded @ tensors["v"] + rectified @ tensors["v2"]
+    assert imported.reference is not None
+    np.testing.assert_allclose(imported.reference(x), wanted, rtol=1e-4, atol=1e-5)
+    thresholds = [float(n.values["threshold"].values) for n in imported.graph.of_type(Neuron)[:-1]]
+    assert sorted(thresholds) == [1.75, pytest.approx(rectified.max())]
+    assert any("rounded to 7 levels on this path alone" in a.value for a in imported.assumptions)
+    off = np.abs(scores(imported, x, 256) - wanted).max()
+    assert off < 0.25 / 2 * np.abs(tensors["v"]).sum(0).max() + 0.1  # steps round it finer
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_fine_rounding_of_one_branch_is_told(first: bool, rng: Rng, tmp_path: Path) -> None:
+    """It is not kept: spikes are coarser."""
     nodes = [of.node("Identity", ["r"], "i"), *pair("i", "d")]
     made = network(
         rng, *shared(*nodes, limited="d", free="r", first=first), unit=np.array(0.125)
@@ -167,6 +188,7 @@ def test_rounding_of_one_branch_is_not_the_others(first: bool, rng: Rng, tmp_pat
     path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (40, 4))
     imported = load_model(path, data=x)
     assert any("which is not kept" in a.value for a in imported.assumptions)
+    assert len(imported.graph.of_type(Neuron)) == 2
     off = np.abs(imported.reference(x) - of.judged(path, x))  # type: ignore[misc]
     assert off.max() < 0.125 / 2 * 5 * 4
 
@@ -210,13 +232,60 @@ def test_a_signal_cast_to_integers(kind: int, rng: Rng, tmp_path: Path) -> None:
     assert "QuantizeLinear" in e.value.hint
 
 
-def test_a_final_sigmoid_of_one_score(rng: Rng, tmp_path: Path) -> None:
-    nodes = [of.node("MatMul", ["r", "u"], "s"), of.node("Sigmoid", ["s"], "y")]
+def one_score(end: str) -> list[Any]:
+    if end == "integers":
+        return [of.node("DequantizeLinear", ["q", "unit", "none"], "k"),
+                of.node("MatMul", ["r", "k"], "y")]  # fmt: skip
+    last = {"sigmoid": ("Sigmoid", ["s"]), "logit": ("Add", ["s", "c"]), "relu": ("Relu", ["s"])}
+    return [of.node("MatMul", ["r", "u"], "s"), of.node(*last[end], "y")]
+
+
+@pytest.mark.parametrize("end", ["sigmoid", "logit", "relu", "integers"])
+def test_one_score_is_the_second_of_two(end: str, rng: Rng, tmp_path: Path) -> None:
+    """Class 1 is where it is positive, for the network and for spikes."""
+    tensors = {
+        "u": rng.normal(0, 1, (5, 1)), "c": np.array([0.3]), "none": np.array(0, np.int8),
+        "q": rng.integers(-7, 8, (5, 1)).astype(np.int8),
+    }  # fmt: skip
+    made = network(rng, *one_score(end), **tensors)
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (60, 4))
+    wanted = of.judged(path, x).reshape(-1)
+    wanted = np.log(wanted / (1 - wanted)) if end == "sigmoid" else wanted
+    assert 0.1 < (wanted > 0).mean() < 0.9
+    imported = load_model(path, data=x, percentile=100.0)
+    assert any("the second of two" in a.value for a in imported.assumptions)
+    assert imported.reference is not None
+    both = imported.reference(x)
+    assert not both[:, 0].any()
+    np.testing.assert_allclose(both[:, 1], wanted, rtol=1e-3, atol=1e-5)
+    said = scores(imported, x, 256)
+    assert not said[:, 0].any()
+    assert np.abs(said[:, 1] - wanted).max() < 0.05 * np.abs(wanted).max()
+    sure = np.abs(wanted) > 0.05 * np.abs(wanted).max()
+    assert np.array_equal(said.argmax(1)[sure], (wanted > 0)[sure])
+    kept = [a for a in imported.assumptions if "keeps its integers" in a.value]
+    assert len(kept) == (end == "integers")
+
+
+def test_one_score_of_an_image(rng: Rng, tmp_path: Path) -> None:
+    tensors = {"w": rng.normal(0, 1, (2, 1, 3, 3)), "v": rng.normal(0, 1, (1, 2, 4, 4))}
+    made = of.chain(rng, ("Conv", ["w"], {}), ("Relu", [], {}), ("Conv", ["v"], {}),
+                    shape=("n", 1, 6, 6), tensors=tensors)  # fmt: skip
+    path, x = of.save(tmp_path / "net.onnx", made), rng.uniform(-1, 1, (10, 1, 6, 6))
+    imported = load_model(path, data=x)
+    wanted = of.judged(path, x).reshape(-1)
+    assert imported.reference is not None
+    np.testing.assert_allclose(imported.reference(x)[:, 1], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["Softmax", "ArgMax"])
+def test_a_choice_from_one_score(end: str, rng: Rng, tmp_path: Path) -> None:
+    nodes = [of.node("MatMul", ["r", "u"], "s"), of.node(end, ["s"], "y", axis=1)]
     made = network(rng, *nodes, u=rng.normal(0, 1, (5, 1)))
     path = of.save(tmp_path / "net.onnx", made)
     with pytest.raises(FrontendError, match="y: has one score") as e:
         load_model(path, data=np.ones((2, 4)))
-    assert "two outputs and a Softmax" in e.value.hint
+    assert "the score alone" in e.value.hint
 
 
 @pytest.mark.parametrize(

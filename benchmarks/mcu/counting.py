@@ -38,7 +38,7 @@ RISCV = ("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32", "-Wl,--no-r
 def command(core: Core, compiler: str) -> list[str]:
     """The compiler with its options for a core."""
     if compiler == "clang":
-        return toolchain.zig(core)
+        return [*toolchain.zig(core)]
     gcc = ("arm-none-eabi-gcc", *core.gcc) if core.arm else RISCV
     return [*gcc, "-O2", "-std=c99", "-ffreestanding"]
 
@@ -74,7 +74,7 @@ def linked(files: Mapping[str, bytes], core: Core, compiler: str, *options: str)
             cwd=folder, check=True,
         )  # fmt: skip
         image = (folder / "image.elf").read_bytes()
-    table = ELFFile(io.BytesIO(image)).get_section_by_name(".symtab")
+    table: Any = ELFFile(io.BytesIO(image)).get_section_by_name(".symtab")
     sizes = {s.name: int(s["st_size"]) for s in table.iter_symbols() if s["st_size"]}
     return Program(image, core, sizes)
 
@@ -84,7 +84,7 @@ class Counted:
 
     def __init__(self, program: Program) -> None:
         self.emulator = Emulator(program.image, program.core)
-        table = ELFFile(io.BytesIO(program.image)).get_section_by_name(".symtab")
+        table: Any = ELFFile(io.BytesIO(program.image)).get_section_by_name(".symtab")
         places = sorted(
             (s["st_value"] & ~1, s.name) for s in table.iter_symbols()
             if s["st_info"]["type"] == "STT_FUNC"

@@ -136,7 +136,7 @@ def thresholds_for(hidden: int, recurrent: bool, data: IntArray, rate: float) ->
 
     def first(threshold: int) -> float:
         fired = hidden_spikes(network(hidden, recurrent, (threshold, 1)), data)
-        return fired / (data.shape[0] * STEPS * hidden)
+        return float(fired / (data.shape[0] * STEPS * hidden))
 
     def second(threshold: int) -> float:
         got = interp.run(network(hidden, recurrent, (one, threshold)), data)
@@ -156,10 +156,10 @@ def image(files: Files, prefix: str, core: Core, portable: bool) -> bytes:
         f"{prefix}.c", "-o", "image.elf",
     ]  # fmt: skip
     toolchain.compile_(command, built.folder)
-    return (built.folder / "image.elf").read_bytes()
+    return bytes((built.folder / "image.elf").read_bytes())
 
 
-class GccBoard(Board):
+class GccBoard(Board):  # type: ignore[misc]
     """A board with an image of GCC's."""
 
     def __init__(self, made: bytes, network: Network, core: Core) -> None:

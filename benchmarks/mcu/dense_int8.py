@@ -72,9 +72,9 @@ class Dense:
 
     def source(self) -> str:
         """The file: ``dense_step`` reads ``dense_input`` and leaves spikes in ``dense_output``."""
-        node = self.graph.input
-        size = int(np.prod(node.shape))
-        self.globals.append(f"{held(self.signals[node.name].interval)} at_{node.name}[{size}];")
+        entry = self.graph.input
+        size = int(np.prod(entry.shape))
+        self.globals.append(f"{held(self.signals[entry.name].interval)} at_{entry.name}[{size}];")
         for node in self.graph.nodes:
             if isinstance(node, SumPool2d):
                 self.pool(node)
@@ -133,7 +133,8 @@ class Dense:
         self.array(node)
         factor = self.view.gain(feed, self.view.current(node).frac)
         body = "\n".join(self.neuron(node, "acc" if factor == 1 else f"acc * {factor}"))
-        self.function(node, (self.conv if isinstance(feed, Conv2d) else self.linear)(feed, body))
+        made = self.conv(feed, body) if isinstance(feed, Conv2d) else self.linear(feed, body)
+        self.function(node, made)
 
     def neuron(self, node: Neuron, current: str) -> Iterator[str]:
         """The update of neuron i as qspinn prints it."""

@@ -12,7 +12,6 @@ every step, the bytes of the weights, and the functions that add them. ``--zeros
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 
 import dense
@@ -60,7 +59,7 @@ def main() -> None:
     print(f"{'form':5} {'core':5}" + "".join(f"{f'{r:.0%}':>9}" for r in asked.rates), end="")
     print(f"{'i/SOP':>9} {'i/neuron':>9} {'weights':>9}  functions")
     for kind in asked.forms:
-        dense.weights = weights_of(kind, asked.zeros)
+        dense.weights = weights_of(kind, asked.zeros)  # type: ignore[assignment]
         dense.LEVELS = levels(kind)
         dense.case.cache_clear()
         cases = [dense.case("mlp", rate) for rate in asked.rates]
@@ -86,4 +85,4 @@ def levels(kind: str) -> range:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -73,10 +73,10 @@ class Layer:
         )  # fmt: skip
         # Behind another layer, as neurons that are counted keep their order.
         flat = Flatten(name="flat", inputs=("lif",))
-        top = QFormat(8, 0)
+        narrow = QFormat(8, 0)
         fc = Linear(
             name="fc", inputs=("flat",),
-            weight=Param(rng.integers(-99, 99, (2, self.outs * side[0] * side[1])), top),
+            weight=Param(rng.integers(-99, 99, (2, self.outs * side[0] * side[1])), narrow),
         )  # fmt: skip
         end = replace(neurons, name="end", inputs=("fc",), shape=(2,))
         out = Output(name="out", inputs=("end",))
@@ -113,7 +113,7 @@ def expected(graph: Graph, names: frozenset[str], data: IntArray, place: str) ->
     found = cost(build(graph, gather=names), device, observed(graph, data, engine="numpy"))
     assert found is not None, "all of these cores were measured"
     aside = sum(line.instructions for line in found.lines if line.owner == "reset")
-    return (found.instructions - aside) / STEPS
+    return float((found.instructions - aside) / STEPS)
 
 
 def report(layer: Layer, arguments: argparse.Namespace) -> None:

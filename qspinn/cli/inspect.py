@@ -12,11 +12,10 @@ import click
 from qspinn import job as jobs
 from qspinn.backend import Backend, backends
 from qspinn.cli.options import (
-    MODEL_OPTIONS,
-    chosen,
     data_options,
     encoding,
     model_options,
+    reading,
     scale_options,
     scaling,
 )
@@ -52,7 +51,7 @@ def inspect_command(**options: Any) -> None:
             options["model"],
             options["data"],
             encode=encoding(options),
-            options=chosen(options, MODEL_OPTIONS),
+            options=reading(options),
             scales=scaling(options),
             progress=done,
         )
@@ -80,7 +79,7 @@ def inspect_command(**options: Any) -> None:
 def _fix(options: dict[str, Any]) -> None:
     """Write a clean file, and nothing else."""
     check_file(options["fix"], replace=options["force"])
-    asked = chosen(options, MODEL_OPTIONS)
+    asked = reading(options)
     for name in ("decide", "only"):  # of what is read, not of what a file says
         asked.pop(name)
     made = repair(options["model"], **asked)

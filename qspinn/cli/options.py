@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,8 @@ import click
 
 from qspinn import job as jobs
 from qspinn.encode import ENCODERS, from_options
-from qspinn.errors import PlanError
+from qspinn.errors import FrontendError, PlanError
+from qspinn.frontends.report import INPUT_KINDS
 from qspinn.ir import READOUTS
 from qspinn.memory import parse_budget, require_regions
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
@@ -22,6 +24,9 @@ from qspinn.report import tables
 SEED = click.IntRange(0, 2**32 - 1)
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ASKED_APART = ("data", "encode", "name", "path")
+"""Not for a format alone."""
 
 SCALES = ("equation", "jump", "decayed")
 
@@ -55,17 +60,26 @@ _MODEL = (
     click.option("--decide", metavar="OUTPUT",
                  help="Of several outputs, the one whose answers count; default the first."),
     click.option("--only", metavar="OUTPUT", help="Of several outputs, the one to keep."),
+    click.option("--input-kind", type=click.Choice(INPUT_KINDS),
+                 help="What the input carries: spikes (0 or 1), counts up to --input-high, or "
+                      "currents (values); default what file, data and encoder say."),
+    click.option("--input-high", type=click.IntRange(1), help="The largest count at the input."),
     click.option("--percentile", type=float,
                  help="Of a layer's activations, its threshold; of .onnx files. Default 99.9."),
     click.option("--balance", type=click.Choice(["layer", "channel"]),
                  help="What shares a threshold, in .onnx files."),
     click.option("--initial", type=click.Choice(["half", "zero"]),
                  help="Where membranes start, in .onnx files: at half the threshold, or at zero."),
+    click.option("--max-pool", type=click.Choice(["exact", "or"]),
+                 help="A maximum over windows, in .onnx files: of the counts of spikes so far, "
+                      "which takes neurons, or of the spikes of each step. Default exact."),
+    click.option("--option", "more", multiple=True, metavar="KEY=VALUE",
+                 help="An option of a format that another package reads; may be repeated."),
 )  # fmt: skip
 MODEL_OPTIONS = (
     "dt", "integrator", "reset", "reset_timing", "synapse", "compare", "dialect", "max_spikes",
     "v_min", "v_start", "r_scale", "w_in_scale", "readout", "decide", "only", "percentile",
-    "balance", "initial",
+    "balance", "initial", "max_pool", "input_kind", "input_high",
 )  # fmt: skip
 _SCALES = (
     click.option("--calibrate", type=click.Choice(METHODS),
@@ -116,9 +130,34 @@ def scaling(values: dict[str, Any]) -> dict[str, str]:
     return {"method": values["calibrate"], "group": values["scales"] or ""}
 
 
-def chosen(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Some of a command's options, by name."""
-    return {name: values[name] for name in names}
+def reading(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that say what a model file leaves open, with those of formats of others.
+
+    Raises:
+        FrontendError: One of these is not KEY=VALUE, is given twice, or has a flag of its own.
+    """
+    found = {name: values[name] for name in MODEL_OPTIONS}
+    for text in values["more"]:
+        key, equals, value = text.partition("=")
+        name = key.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise FrontendError(f"{text!r} is no option", hint="write --option KEY=VALUE")
+        if name in MODEL_OPTIONS or name in _ASKED_APART:
+            flag = f"--{name.replace('_', '-')}"
+            hint = "the file is MODEL" if name == "path" else f"write {flag}"
+            raise FrontendError(f"{name} is not given as --option", hint=hint)
+        if name in found:
+            raise FrontendError(f"{name} is given twice", hint="give each --option once")
+        found[name] = _plain(value.strip())
+    return found
+
+
+def _plain(text: str) -> object:
+    """A number, true or false, a list and so on as JSON writes it; anything else is a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any]:
@@ -141,7 +180,7 @@ def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
             options["model"],
             options["data"],
             encode=encoding(options, given),
-            options={**chosen(options, MODEL_OPTIONS), "name": options["name"]},
+            options={**reading(options), "name": options["name"]},
             scales=scaling(options),
             progress=done,
         )

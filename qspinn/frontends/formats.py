@@ -93,7 +93,8 @@ LAVA_DL = Format(  # HDF5, too: only the suffix tells it from NIR
     about="its integers leave nothing open",
 )  # fmt: skip
 ONNX = Format(
-    "onnx", (".onnx",), ("percentile", "balance", "initial", *READING, *OFFERED),
+    "onnx", (".onnx",), ("percentile", "balance", "initial", "max_pool", *READING,
+                          *OFFERED),
     "qspinn.frontends.onnx",
     about="it has no spikes yet: its Relus become integrate-and-fire neurons that subtract their "
     "threshold",

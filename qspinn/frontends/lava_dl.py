@@ -18,7 +18,7 @@ from qspinn.frontends.lava_dl_file import FileLayer, read
 from qspinn.frontends.lava_dl_formats import plan_of
 from qspinn.frontends.lava_dl_neurons import cell
 from qspinn.frontends.nir_flatten import safe
-from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, Imported
+from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, Imported, received
 from qspinn.ir import (
     READOUTS,
     VOTE,
@@ -64,7 +64,8 @@ def load(
         FrontendError: The file cannot be read, or holds a layer or neuron that qspinn has not.
     """
     layers = read(Path(path))
-    build = _Build(input_kind or "spike", input_high or 1)
+    kind = input_kind or "spike"
+    build = _Build(kind, received(kind, input_high))
     for layer in layers:
         with located(layer.name):
             build.layer(layer)

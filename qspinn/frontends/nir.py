@@ -20,7 +20,7 @@ from qspinn.frontends.nir_layers import declared_shape, shapes
 from qspinn.frontends.nir_neurons import Cell, discretize, span
 from qspinn.frontends.nir_rules import Choice, Rules, settle
 from qspinn.frontends.nir_wiring import Steps, order, recurrent, wire
-from qspinn.frontends.report import DEFAULT, IN_FILE, Assumption, Imported, inferred
+from qspinn.frontends.report import DEFAULT, IN_FILE, Assumption, Imported, inferred, received
 from qspinn.ir import Delay, Graph, Input, Neuron, Node, Output, Shape
 from qspinn.verify import verify
 
@@ -199,11 +199,8 @@ class Build:
     def _input(self, node: FileNode, shape: Shape) -> Node:
         rules = self.rules.at(node)
         kind, high = rules["input_kind"], rules["input_high"]
-        most = int(high.value or (255 if kind.value == "count" else 1))
-        if kind.value != "count" and high.value is not None and most != 1:
-            raise FrontendError(
-                f"input_high is {most}, but the input is a {kind.value}", at=node.label
-            )
+        with located(node.label):
+            most = received(kind.value, high.value)
         word = f"{kind.value}s of up to {most}" if kind.value == "count" else f"{kind.value}s"
         self.notes.append(Assumption(node.name, f"{word}, shape {shape}", kind.source))
         return Input(name=node.name, shape=shape, kind=kind.value, high=most)

@@ -23,7 +23,14 @@ from qspinn.frontends.nir_dialect import (
     detect,
 )
 from qspinn.frontends.nir_file import FileNode
-from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, inferred
+from qspinn.frontends.report import (
+    DEFAULT,
+    GIVEN,
+    IN_FILE,
+    INPUT_KINDS,
+    Assumption,
+    inferred,
+)
 from qspinn.ir import READOUTS
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
 
@@ -35,7 +42,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "compare": COMPARES,
     "synapse": ("new", "old"),
     "readout": READOUTS,
-    "input_kind": ("spike", "count", "current"),
+    "input_kind": INPUT_KINDS,
     "v_start": STARTS,
     "r_scale": SCALES,
     "w_in_scale": SCALES,

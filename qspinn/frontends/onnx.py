@@ -25,11 +25,20 @@ from qspinn.frontends.onnx_balance import (
 )
 from qspinn.frontends.onnx_constants import FOLDED
 from qspinn.frontends.onnx_file import FileGraph, read
-from qspinn.frontends.onnx_net import Ann, Units
+from qspinn.frontends.onnx_maxima import MAXIMA, counting, neurons_of
+from qspinn.frontends.onnx_net import Ann, Passing, Units
 from qspinn.frontends.onnx_walk import needed, walk
-from qspinn.frontends.report import DEFAULT, GIVEN, IN_FILE, Assumption, Imported, inferred
+from qspinn.frontends.report import (
+    DEFAULT,
+    GIVEN,
+    IN_FILE,
+    Assumption,
+    Imported,
+    inferred,
+    received,
+)
 from qspinn.interp import run
-from qspinn.ir import READOUTS, Array
+from qspinn.ir import READOUTS, Array, MaxPool2d
 
 PERCENTILE = 99.9
 STEPS = 32
@@ -68,6 +77,7 @@ def load(
     percentile: float | None = None,
     balance: str | None = None,
     initial: str | None = None,
+    max_pool: str | None = None,
     readout: str | None = None,
     input_kind: str | None = None,
     input_high: int | None = None,
@@ -83,6 +93,8 @@ def load(
         balance: Whether a ``layer`` has one threshold, or each ``channel`` its own.
         initial: Membranes start at ``half`` their threshold or at ``zero``; default what loses
             less on the calibration data.
+        max_pool: A maximum over windows is ``exact``, of the counts of spikes so far, which takes
+            neurons, or the ``or`` of the spikes of each step, which is more than the maximum.
         readout: ``membrane_last`` or ``membrane_max``.
         input_kind: ``current`` (values enter directly), or ``spike``.
         input_high: The largest count at the input.
@@ -91,12 +103,13 @@ def load(
         FrontendError: The file cannot be read, holds something that spikes cannot do, or needs
             data.
     """
-    _check(percentile, balance, initial, readout)
+    _check(percentile, balance=balance, initial=initial, max_pool=max_pool, readout=readout)
     file = read(Path(path))
     _refuse_unknown(file)
+    kind = input_kind or "current"
     options = _Options(
         safe(Path(path).stem), percentile or PERCENTILE, balance or BALANCES[0], initial,
-        input_kind or "current", input_high or 1, readout or READOUT,
+        kind, received(kind, input_high), readout or READOUT, max_pool or MAXIMA[0],
     )  # fmt: skip
     try:
         # Extreme numbers overflow here and there; the verifier names the parameter they end in.
@@ -133,11 +146,12 @@ class _Options:
     kind: str
     high: int
     readout: str
+    maxima: str
 
     def made(self, ann: Ann, units: Mapping[str, FloatArray], start: str) -> Balanced:
         """The spiking network."""
         return balanced(ann, self.name, units, start=start, kind=self.kind, high=self.high,
-                        readout=self.readout)  # fmt: skip
+                        readout=self.readout, maxima=self.maxima)  # fmt: skip
 
     def started(
         self, ann: Ann, units: Mapping[str, FloatArray], x: Array | None
@@ -176,18 +190,15 @@ def _begins(start: str, source: str) -> Assumption:
     return Assumption("membranes start at", where, source)
 
 
-def _check(
-    percentile: float | None, balance: str | None, initial: str | None, readout: str | None
-) -> None:
+def _check(percentile: float | None, **words: str | None) -> None:
     if percentile is not None and not 50.0 <= percentile <= 100.0:
         raise FrontendError(f"a percentile of {percentile:g} is not between 50 and 100",
                             at="percentile", hint="99.9 is usual")  # fmt: skip
     able = [name for name in READOUTS if name.startswith("membrane")]
-    for name, value, allowed in (
-        ("balance", balance, BALANCES), ("initial", initial, STARTS), ("readout", readout, able),
-    ):  # fmt: skip
-        if value is not None and value not in allowed:
-            raise FrontendError(f"{value!r} is none of {', '.join(allowed)}", at=name)
+    allowed = {"balance": BALANCES, "initial": STARTS, "max_pool": MAXIMA, "readout": able}
+    for name, value in words.items():
+        if value is not None and value not in allowed[name]:
+            raise FrontendError(f"{value!r} is none of {', '.join(allowed[name])}", at=name)
 
 
 def _refuse_unknown(file: FileGraph) -> None:
@@ -259,6 +270,8 @@ def _told(
     told = [Assumption(ann.input, f"{options.kind}s, shape {ann.shape}", DEFAULT)]
     each = " of each channel" if options.balance == "channel" else ""
     for layer in ann.layers:
+        if isinstance(layer, Passing) and isinstance(layer.node, MaxPool2d):
+            told += _maximum(layer.node, ann, options.maxima)
         if not isinstance(layer, Units) or not layer.rectified:
             continue
         unit = units[layer.name]
@@ -271,6 +284,20 @@ def _told(
             why = IN_FILE
         told.append(Assumption(layer.name, what, why))
     return told
+
+
+def _maximum(pool: MaxPool2d, ann: Ann, maxima: str) -> list[Assumption]:
+    if pool.kernel == (1, 1):
+        return []
+    source = DEFAULT if maxima == MAXIMA[0] else GIVEN
+    if maxima == "or":
+        what = "a maximum is whether any spike arrived: units that fire at different times add " \
+               "up, to one a step; --max-pool exact loses nothing"  # fmt: skip
+        return [Assumption(pool.name, what, source)]
+    count = neurons_of(counting(pool, ann.declared[pool.inputs[0]], str))
+    what = f"a maximum of the counts of spikes so far, exact in every step, by {count} neurons; " \
+           "--max-pool or takes none"  # fmt: skip
+    return [Assumption(pool.name, what, source)]
 
 
 def _integers(made: Balanced) -> list[Assumption]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
+from qspinn.frontends.onnx_maxima import MAXIMA, counting
 from qspinn.frontends.onnx_net import Ann, Grid, Passing, Synapses, Units
 from qspinn.frontends.onnx_values import per_channel
 from qspinn.frontends.onnx_weights import times_inputs
@@ -24,6 +25,7 @@ from qspinn.ir import (
     Graph,
     Input,
     Linear,
+    MaxPool2d,
     Neuron,
     Node,
     Output,
@@ -122,7 +124,7 @@ class Balanced:
 
 def balanced(
     ann: Ann, name: str, units: Mapping[str, FloatArray], *, start: str, kind: str = "current",
-    high: int = 1, readout: str = READOUT,
+    high: int = 1, readout: str = READOUT, maxima: str = MAXIMA[0],
 ) -> Balanced:  # fmt: skip
     """The spiking network.
 
@@ -135,9 +137,12 @@ def balanced(
         kind: Of the input.
         high: The largest count there.
         readout: How the scores are read.
+        maxima: Whether a maximum over windows is ``exact``, of the counts of spikes so far, or
+            the ``or`` of the spikes of each step.
     """
-    build = _Build(ann, dict(units), start)
+    build = _Build(ann, dict(units), start, maxima)
     build.worth[ann.input] = np.ones(())
+    build.taken = {name.lower() for name in ann.names}
     build.nodes.append(Input(name=ann.input, shape=ann.shape, kind=kind, high=high))
     for layer in ann.layers:
         if isinstance(layer, Passing):
@@ -156,11 +161,13 @@ class _Build:
     ann: Ann
     units: dict[str, FloatArray]
     start: str
+    maxima: str
     nodes: list[Node] = field(default_factory=list)
     worth: dict[str, FloatArray] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     scales: dict[str, FloatArray] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
 
     def passing(self, layer: Passing) -> None:
         """A pool or another shape: a spike stays worth what it was."""
@@ -175,7 +182,20 @@ class _Build:
             else:
                 worth = each.reshape(-1, *[1] * (len(layer.shape) - 1))
         self.worth[layer.name] = worth
-        self.nodes.append(layer.node)
+        node = layer.node
+        if isinstance(node, MaxPool2d) and node.kernel != (1, 1) and self.maxima == "exact":
+            self.nodes += counting(node, self.ann.declared[source], self.fresh)
+        else:
+            self.nodes.append(node)
+
+    def fresh(self, name: str) -> str:
+        """A name that no node has yet; it is taken from then on."""
+        found, count = name, 1
+        while found.lower() in self.taken:
+            count += 1
+            found = f"{name}_{count}"
+        self.taken.add(found.lower())
+        return found
 
     def neurons(self, layer: Units) -> None:
         """The connections of a layer, and its neurons."""

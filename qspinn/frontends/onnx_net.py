@@ -135,6 +135,13 @@ class Ann:
         return scores
 
     @property
+    def names(self) -> set[str]:
+        """Of all its layers and synapses, of its input, and of the node that reads the scores."""
+        found = {self.input, "output", *(layer.name for layer in self.layers)}
+        units = [layer for layer in self.layers if isinstance(layer, Units)]
+        return found | {s.node.name for layer in units for s in layer.synapses}
+
+    @property
     def batch(self) -> int:
         """How many samples to compute at once."""
         widest = int(np.prod(self.shape))

@@ -10,6 +10,7 @@ from qspinn.errors import FrontendError
 from qspinn.fixed import FloatArray
 from qspinn.frontends.onnx_constants import axes_of
 from qspinn.frontends.onnx_file import FileNode
+from qspinn.frontends.onnx_net import Passing
 from qspinn.frontends.onnx_ops import scaled_alike, seen, signal, wave, window
 from qspinn.frontends.onnx_values import Current, Value, Wave, per_channel
 from qspinn.frontends.onnx_walk import Args, Operator, Walk, check_size, constant
@@ -98,11 +99,6 @@ def _maximum(
         raise FrontendError(f"is padded by {padding}, more than half of its window {kernel}")
     shape = infer(layer, (Signal(seen(x), "spike"),)).shape
     check_size(layer, shape)
-    walk.note(
-        layer.name,
-        "a maximum of spikes is whether any arrived: units that fire at different times add up, "
-        "to one a step; averages lose less",
-    )
     if isinstance(x, Current):
         if x.pool is not None:
             raise FrontendError("takes a maximum of a maximum of sums",
@@ -111,6 +107,9 @@ def _maximum(
     if not x.positive or not scaled_alike(x) or (any(padding) and np.any(x.shift)):
         raise FrontendError("takes a maximum of what is not rectified, or scaled within a channel",
                             hint="put a convolution with a Relu before it")  # fmt: skip
+    if _summed(walk, x.layer):
+        walk.note(layer.name, "is a maximum of sums of spikes: neurons stand between")
+        x = walk.rectified(x, f"{layer.name}_of")
     each = per_channel(x.gain, x.shape)
     gain = x.gain if x.gain.size == 1 or each is None else each.reshape(-1, 1, 1)
     if per_channel(x.shift, x.shape) is None:
@@ -119,6 +118,14 @@ def _maximum(
     shifts = per_channel(x.shift, x.shape)
     return replace(made, gain=gain, shift=np.zeros(()) if shifts is None or not shifts.any()
                    else shifts.reshape(-1, 1, 1))  # fmt: skip
+
+
+def _summed(walk: Walk, name: str) -> bool:
+    """Whether a layer sends counts: a sum over windows, or what such a sum passes through."""
+    passing = {p.name: p.node for p in walk.layers if isinstance(p, Passing)}
+    node = passing.get(name)
+    return node is not None and (
+        isinstance(node, SumPool2d) or _summed(walk, node.inputs[0]))  # fmt: skip
 
 
 def _whole(shape: Shape) -> Pair:

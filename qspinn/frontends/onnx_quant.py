@@ -20,6 +20,8 @@ from qspinn.ir import Array
 
 QONNX = ("qonnx.custom_op.general", "onnx.brevitas")
 MOST_BITS = 32
+COARSE = 31
+"""So many levels of one path are seen in what spikes carry, and are worth neurons; more are not."""
 _INTEGER = re.compile(r"(u?)int(2|4|8|16|32)")
 _TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}
 """Of TensorProto, those that QuantizeLinear makes."""
@@ -215,6 +217,10 @@ def activation(
             return walk.rectified(x, node.label, unit * high, Steps(unit, high))
         if unit == layer.steps.unit:
             return x
+    if isinstance(layer, Units) and bare and not layer.steps and low <= 0 < high <= COARSE:
+        walk.note(node.label, f"is rounded to {high} levels on this path alone: neurons of its own "
+                              "do that")  # fmt: skip
+        return walk.rectified(x, node.label, unit * high, Steps(unit, high))
     walk.note(node.label, f"rounds to multiples of {unit:g}, which is not kept: spikes carry the "
                           "value as it is")  # fmt: skip
     return x

@@ -16,7 +16,7 @@ from qspinn.frontends.onnx_constants import constant_of, folded
 from qspinn.frontends.onnx_file import MAX_ELEMENTS, FileGraph, FileNode
 from qspinn.frontends.onnx_net import Ann, Passing, Steps, Synapses, Units, gathered
 from qspinn.frontends.onnx_values import Current, Stepped, Value, Wave
-from qspinn.frontends.onnx_weights import Constant
+from qspinn.frontends.onnx_weights import Constant, against_zero
 from qspinn.frontends.report import IN_FILE, Assumption
 from qspinn.ir import Array, Node, Param, Scale, Shape
 
@@ -235,13 +235,30 @@ def walk(file: FileGraph, operators: dict[str, Operator]) -> tuple[Ann, list[Ass
     if end not in reading.values:
         raise FrontendError("reads nothing", at=dropped[0].label if dropped else file.output)
     ann = reading.ann(reading.values[end])
+    return _decided(reading, ann, dropped), reading.notes
+
+
+def _decided(reading: Walk, ann: Ann, dropped: Sequence[FileNode]) -> Ann:
+    """A network of one score, which says no or yes, as one of two: a readout takes the largest.
+
+    Raises:
+        FrontendError: A Softmax or ArgMax chooses from one score.
+    """
+    last = ann.layers[-1]
+    assert isinstance(last, Units), "the scores"
+    if int(np.prod(last.shape)) != 1:
+        return ann
     for node in dropped:
-        if node.op == "Sigmoid" and int(np.prod(ann.layers[-1].shape)) == 1:
+        if node.op not in ("Sigmoid", "Identity"):
             raise FrontendError(
                 "has one score, and the largest of one is always the same", at=node.label,
-                hint="export two outputs and a Softmax: weights (0, w), bias (0, b)",
+                hint="export two outputs, or the score alone: class 1 is where it is positive",
             )  # fmt: skip
-    return ann, reading.notes
+    both = against_zero(last)
+    reading.note(last.name, "the file's one score is the second of two, the first is always 0: "
+                            "class 1 is where it is positive, class 0 elsewhere")  # fmt: skip
+    declared = {**ann.declared, last.name: both.shape}
+    return replace(ann, layers=(*ann.layers[:-1], both), declared=declared)
 
 
 def needed(file: FileGraph) -> list[FileNode]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qspinn.errors import FrontendError
 from qspinn.fixed import FloatArray, IntArray, Interval, QFormat
-from qspinn.frontends.onnx_net import Grid, Synapses
+from qspinn.frontends.onnx_net import Grid, Synapses, Units
 from qspinn.interp import apply
 from qspinn.ir import Array, Conv1d, Conv2d, Linear, Param, Scale, Shape
 from qspinn.planning import BINARY, TERNARY
@@ -109,6 +109,40 @@ def times_inputs(synapses: Synapses, gain: FloatArray, shape: Shape) -> Synapses
     return Synapses(
         replace(node, weight=Param(weight * rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))))
     )
+
+
+def against_zero(layer: Units) -> Units:
+    """Two scores of one, the first of which is always 0."""
+    made = []
+    for synapses in layer.synapses:
+        node = synapses.node
+        if isinstance(node, Scale):
+            node = _matrix(node, len(layer.shape))
+        weight = Param(_below(node.weight.values))
+        made.append(Synapses(replace(node, weight=weight), _both(synapses.grid)))
+    bias = _below(np.broadcast_to(layer.bias, layer.shape))
+    return replace(layer, shape=(2, *layer.shape[1:]), synapses=tuple(made), bias=bias)
+
+
+def _matrix(node: Scale, rank: int) -> Linear | Conv1d | Conv2d:
+    """A factor of one element, of a signal of so many dimensions, as weights."""
+    weight = Param(node.scale.values.reshape((1,) * (rank + 1)))
+    if rank == 1:
+        return Linear(name=node.name, inputs=node.inputs, weight=weight)
+    kind = Conv1d if rank == 2 else Conv2d
+    return kind(name=node.name, inputs=node.inputs, weight=weight)
+
+
+def _below(values: Array) -> Array:
+    """Something along the first axis, behind as many zeros."""
+    return np.concatenate([np.zeros_like(values), values])
+
+
+def _both(grid: Grid | None) -> Grid | None:
+    if grid is None:
+        return None
+    fmt = TERNARY if grid.fmt.binary else grid.fmt
+    return Grid(_below(grid.values), np.repeat(grid.scale, 2), fmt)
 
 
 def _times(grid: Grid | None, each: FloatArray) -> Grid | None:

@@ -31,6 +31,31 @@ def require_plain(name: str) -> None:
         )
 
 
+INPUT_KINDS = ("spike", "count", "current")
+MOST_COUNTED = 255
+"""What an input of counts carries at most, unless that is said."""
+
+
+def received(kind: str, high: int | None) -> int:
+    """The largest value of an input.
+
+    Args:
+        kind: What it carries.
+        high: The largest count, if it was given.
+
+    Raises:
+        FrontendError: There is no such kind, or only counts have a largest value.
+    """
+    if kind not in INPUT_KINDS:
+        raise FrontendError(f"input_kind is one of {', '.join(INPUT_KINDS)}, not {kind!r}")
+    if kind == "count":
+        return MOST_COUNTED if high is None else high
+    if high not in (None, 1):
+        raise FrontendError(f"input_high is {high}, but the input is a {kind}",
+                            hint="only counts have a largest value: input_kind=count")  # fmt: skip
+    return 1
+
+
 def inferred(reason: str) -> str:
     """The source of an assumption that follows from something seen in the file."""
     return f"inferred: {reason}"

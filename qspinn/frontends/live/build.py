@@ -14,7 +14,7 @@ from qspinn.frontends.live.counts import limit, whole_bits
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.nir_gains import fold
 from qspinn.frontends.nir_neurons import Cell
-from qspinn.frontends.report import DEFAULT, GIVEN, Assumption
+from qspinn.frontends.report import DEFAULT, GIVEN, Assumption, received
 from qspinn.ir import (
     READOUTS,
     VOTE,
@@ -71,9 +71,7 @@ class Choices:
     output: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        kinds = ("spike", "count", "current")
-        if self.input_kind not in (None, *kinds):
-            raise FrontendError(f"input_kind is one of {', '.join(kinds)}, not {self.input_kind!r}")
+        received(self.input_kind or "spike", None)
         if self.readout not in (None, *READOUTS):
             raise FrontendError(f"readout is one of {', '.join(READOUTS)}, not {self.readout!r}")
         if self.max_spikes is not None and not whole_bits(self.max_spikes):
@@ -145,9 +143,7 @@ class Build:
     def input(self, shape: Shape, called: str = "input") -> Wire:
         """An input of the network."""
         kind = self.choices.input_kind or "spike"
-        high = self.choices.input_high or (255 if kind == "count" else 1)
-        if kind != "count" and high != 1:
-            raise FrontendError(f"input_high is {high}, but the input is a {kind}")
+        high = received(kind, self.choices.input_high)
         word = f"counts of up to {high}" if kind == "count" else f"{kind}s"
         source = GIVEN if self.choices.input_kind else DEFAULT
         name = self.name(called)
