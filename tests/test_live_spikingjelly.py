@@ -68,6 +68,7 @@ NEURONS = {
     "ParametricLIFNode undecayed": {"init_tau": 2.5, "decay_input": False},
     "CUBALIFNode": {"c_decay": 0.6, "v_decay": 0.8},
 }
+ONLINE = ("OTTTLIFNode", "SLTTLIFNode")
 RESETS = {"zero": 0.0, "value": -0.15, "subtract": None}
 
 
@@ -91,6 +92,34 @@ def test_every_neuron_reset_and_mode(sj: Any, rng: Any, name: str, reset: str, m
         nn.Linear(20, 12), neuron(sj, "LIFNode", mode=mode),
     ), 5.0)  # fmt: skip
     check(net, spikes(rng, 8), mode)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("name", ONLINE)
+def test_neurons_that_learn_online(sj: Any, rng: Any, name: str, reset: str) -> None:
+    """What they keep beside the spikes is for training."""
+    from torch import nn
+
+    made = getattr(sj.neuron, name)(tau=3.0, v_threshold=0.25, v_reset=RESETS[reset])
+    check(lively(nn.Sequential(nn.Linear(8, 20), made), 5.0).eval(), spikes(rng, 8))
+
+
+@pytest.mark.parametrize("k", [0.6, 1.3])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("decayed", [False, True])
+@pytest.mark.parametrize("reset", [0.0, 0.15, None])
+def test_rectified_membranes(
+    sj: Any, rng: Any, reset: Any, decayed: bool, scaled: bool, k: float
+) -> None:
+    import torch
+    from torch import nn
+
+    made = sj.neuron.KLIFNode(scaled, tau=3.0, decay_input=decayed, v_threshold=0.25, v_reset=reset)
+    made.k = nn.Parameter(torch.tensor(k))
+    net = in_double(lively(nn.Sequential(nn.Linear(8, 20), made), 5.0))
+    model, x = load(net), spikes(rng, 8)
+    sent, (membrane,) = steps_of(net, x, lambda m: m.v)
+    assert_same(model, x, sent, [membrane * (k if scaled else 1.0)])
 
 
 # --- topologies ---
@@ -196,9 +225,10 @@ def test_what_has_no_counterpart_is_refused(sj: Any) -> None:
     primitive = sj.neuron.LIFNode(surrogate_function=sj.surrogate.Sigmoid(spiking=False))
     for last, message in (
         (primitive, "no step"),
-        (sj.neuron.QIFNode(), "no exact counterpart"),
-        (sj.neuron.KLIFNode(), "no exact counterpart"),
-        (sj.layer.WSLinear(20, 4), "no exact counterpart"),
+        (sj.neuron.QIFNode(), "counterpart in qspinn: its membrane is squared"),
+        (sj.neuron.KLIFNode(v_reset=-0.5), "v_reset=-0.5 and k=1: its membrane is cut"),
+        (sj.neuron.ComplementaryLIFNode(), "no exact counterpart"),
+        (sj.layer.WSLinear(20, 4), "standardizes its weights"),
     ):
         with pytest.raises(FrontendError, match=message) as found:
             load(nn.Sequential(nn.Linear(8, 20), last))

@@ -11,6 +11,7 @@ from typing import Any
 from qspinn.errors import FrontendError, located
 from qspinn.frontends.live.build import Build, Choices
 from qspinn.frontends.live.modules import kind, label, leading, leaves, plain
+from qspinn.frontends.live.moving import behind
 from qspinn.frontends.live.walk import follow, input_shape
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.report import Assumption, Imported, inferred
@@ -69,7 +70,7 @@ def load(
             wire = traced(build, module, sample_input, lead)
         packages = sorted({kind(each).package for _, each in leaves(module)} - {"", "torch"})
         word = safe(name or type(module).__name__)
-        graph = build.finish(word, wire)
+        graph = build.finish(word, behind(build, wire))
     whose = Assumption(
         "framework", ", ".join(packages) or "torch", inferred("the modules' classes")
     )

@@ -19,6 +19,9 @@ OWN_LAYERS: Mapping[str, Mapping[str, Handler]] = {
     spikingjelly.PACKAGE: spikingjelly.OWN_LAYERS,
     sinabs.PACKAGE: sinabs.OWN_LAYERS,
 }
+REFUSED: Mapping[str, Mapping[str, str]] = {
+    each.PACKAGE: each.REFUSED for each in (snntorch, norse, spikingjelly, sinabs)
+}
 SHORT = {"torch": "nn", "snntorch": "snn"}
 
 IN_ORDER = {
@@ -86,8 +89,9 @@ def unread(module: Any) -> FrontendError:
     """Why a module of a framework is refused."""
     found = kind(module)
     known = sorted((*CELLS.get(found.package, ()), *OWN_LAYERS.get(found.package, ())))
+    why = REFUSED.get(found.package, {}).get(found.name)
     return FrontendError(
-        "has no exact counterpart in qspinn",
+        "has no exact counterpart in qspinn" + (f": {why}" if why else ""),
         hint=f"of {SHORT.get(found.package, found.package)} these are read: {', '.join(known)}",
     )
 
