@@ -1,4 +1,4 @@
-"""Live torch modules of snnTorch, Norse, SpikingJelly and sinabs as float graphs of ours.
+"""Live torch modules of snnTorch, Norse, SpikingJelly, sinabs and Rockpool as float graphs.
 
 Parameters are read from the modules, in float64; what has no exact counterpart is refused by the
 module's path. Nothing here imports a framework: a module's classes say whose it is.
@@ -86,7 +86,7 @@ def _like(module: Any, sample: Any) -> Any:
     if sample is None:
         return None
     sample = torch.as_tensor(sample)
-    own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    own = next((p for _, p in module.named_parameters() if p.is_floating_point()), None)
     return sample if own is None else sample.to(own.device, own.dtype)
 
 

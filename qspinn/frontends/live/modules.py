@@ -7,27 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from qspinn.errors import FrontendError
-from qspinn.frontends.live import norse, sinabs, snntorch, spikingjelly
+from qspinn.frontends.live import norse, rockpool, sinabs, snntorch, spikingjelly
 from qspinn.frontends.live.cells import Neurons
 from qspinn.frontends.live.layers import LAYERS, Handler
 
-CELLS: Mapping[str, Mapping[str, Neurons]] = {
-    each.PACKAGE: each.CELLS for each in (snntorch, norse, spikingjelly, sinabs)
-}
+_FRAMEWORKS = (snntorch, norse, spikingjelly, sinabs, rockpool)
+CELLS: Mapping[str, Mapping[str, Neurons]] = {each.PACKAGE: each.CELLS for each in _FRAMEWORKS}
 OWN_LAYERS: Mapping[str, Mapping[str, Handler]] = {
     "torch": LAYERS,
     spikingjelly.PACKAGE: spikingjelly.OWN_LAYERS,
     sinabs.PACKAGE: sinabs.OWN_LAYERS,
+    rockpool.PACKAGE: rockpool.OWN_LAYERS,
 }
-REFUSED: Mapping[str, Mapping[str, str]] = {
-    each.PACKAGE: each.REFUSED for each in (snntorch, norse, spikingjelly, sinabs)
-}
+REFUSED: Mapping[str, Mapping[str, str]] = {each.PACKAGE: each.REFUSED for each in _FRAMEWORKS}
 SHORT = {"torch": "nn", "snntorch": "snn"}
 
 IN_ORDER = {
     ("torch", "Sequential"), ("norse", "SequentialState"), ("norse", "Lift"),
     ("spikingjelly", "MultiStepContainer"), ("spikingjelly", "SeqToANNContainer"),
     ("spikingjelly", "StepModeContainer"), ("sinabs", "Repeat"), ("sinabs", "Network"),
+    ("rockpool", "TorchSequential"),
 }  # fmt: skip
 """Containers that run their children one after the other."""
 STEPWISE = {"Lift", "MultiStepContainer", "SeqToANNContainer", "Repeat"}
@@ -136,6 +135,8 @@ def takes_time(module: Any) -> bool | None:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:
         return "Squeeze" not in found.name
+    if found.package == "rockpool" and found.neurons:
+        return True
     return False if found.neurons else None
 
 
