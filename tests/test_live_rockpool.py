@@ -152,9 +152,7 @@ def test_a_trained_network_in_a_module_of_its_own(rp: Any, rng: Any) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.into, self.hidden = rp.LinearTorch((8, 20)), layer(rp, "LIFTorch")
-            self.out = rp.Sequential(
-                rp.LinearTorch((20, 12)), layer(rp, "LIFNeuronTorch", 12, threshold=2.0)
-            )
+            self.out = rp.Sequential(rp.LinearTorch((20, 12)), layer(rp, "LIFNeuronTorch", 12))
 
         def forward(self, x: Any) -> Any:
             x, _, _ = self.into(x)
@@ -164,7 +162,7 @@ def test_a_trained_network_in_a_module_of_its_own(rp: Any, rng: Any) -> None:
     net, x = in_double(Net()), spikes(rng, 8)
     learned = [p for _, p in net.named_parameters() if p.requires_grad]
     before = [p.detach().clone() for p in learned]
-    optimizer = torch.optim.Adam(learned, lr=1e-3)
+    optimizer = torch.optim.Adam(learned, lr=1e-4)
     for _ in range(3):
         rest(net)
         optimizer.zero_grad()
