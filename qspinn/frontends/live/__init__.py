@@ -1,6 +1,7 @@
 """Live torch modules of snnTorch, Norse, SpikingJelly, sinabs and Rockpool as float graphs.
 
-Parameters are read from the modules, in float64; what has no exact counterpart is refused by the
+lava-dl's networks are read through the file that they export (`slayer`). Of the others
+parameters are read from the modules, in float64; what has no exact counterpart is refused by the
 module's path. Nothing here imports a framework: a module's classes say whose it is.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from qspinn.errors import FrontendError, located
+from qspinn.frontends.live import slayer
 from qspinn.frontends.live.build import Build, Choices
 from qspinn.frontends.live.modules import kind, label, leading, leaves, plain
 from qspinn.frontends.live.moving import behind
@@ -49,6 +51,10 @@ def load(
     Raises:
         FrontendError: A module has no exact counterpart, or more must be said.
     """
+    if slayer.is_network(module):
+        options = {"readout": readout, "input_kind": input_kind, "input_high": input_high,
+                   "max_spikes": max_spikes, "output": output}  # fmt: skip
+        return slayer.load(module, sample_input, safe(name or type(module).__name__), options)
     build = Build(Choices(readout, input_kind, input_high, max_spikes, output))
     with located("net"):
         sample_input = _like(module, sample_input)
