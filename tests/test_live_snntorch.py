@@ -129,6 +129,25 @@ def test_a_neuron_that_fires_as_it_moves(snn: Any, rng: Any) -> None:
     assert_same(model, x, *steps_of(net, x, lambda m: m.mem))
 
 
+@pytest.mark.parametrize("fires", [True, False])
+@pytest.mark.parametrize("beta", [0.7, "each"])
+def test_a_membrane_that_nothing_resets(snn: Any, rng: Any, beta: Any, fires: bool) -> None:
+    """It takes all steps at once."""
+    import torch
+    from torch import nn
+
+    value = torch.rand(20) * 0.5 + 0.4 if beta == "each" else beta
+    made = snn.StateLeaky(value, 20, threshold=0.9, output=fires)
+    net, x = in_double(lively(nn.Sequential(nn.Linear(8, 20), made))), spikes(rng, 8)
+    over_time = tensor(x.swapaxes(0, 1))
+    model, sent = load(net, over_time), net(over_time)
+    spk, mem = (v.detach().numpy().swapaxes(0, 1) for v in (sent if fires else (sent, sent)))
+    assert_same(model, x, spk, [mem])
+    short = nn.Sequential(nn.Linear(8, 20), snn.StateLeaky(0.7, 20, kernel_truncation_steps=5))
+    with pytest.raises(FrontendError, match="after 5 steps"):
+        load(short, over_time)
+
+
 # --- topologies ---
 
 

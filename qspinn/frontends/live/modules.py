@@ -135,7 +135,7 @@ def takes_time(module: Any) -> bool | None:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:
         return "Squeeze" not in found.name
-    if found.package == "rockpool" and found.neurons:
+    if found.neurons and (found.package == "rockpool" or found.name == "StateLeaky"):
         return True
     return False if found.neurons else None
 

@@ -104,6 +104,7 @@ REFUSED: Mapping[str, str] = {
     "aLIFTorch": "it keeps a current of its own spikes beside its inputs'",
     "RateTorch": "it sends values, not spikes",
     "LowPass": "it sends values, not spikes",
+    "BooleanState": "it sends a state that inputs flip",
     "UpDownTorch": "it makes spikes of values; encode them before",
 }
 """Why other modules have no counterpart."""

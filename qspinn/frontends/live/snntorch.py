@@ -82,15 +82,40 @@ def delta(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int
     return build.neurons(build.name(path), wires, made, model=neurons.delta())
 
 
+def unending(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """StateLeaky: its convolution over all steps is a decay, and nothing resets it."""
+    import torch
+
+    if module.kernel_truncation_steps is not None:
+        raise FrontendError(
+            f"forgets its input after {module.kernel_truncation_steps} steps, which no decay does",
+            hint="give it kernel_truncation_steps=None",
+        )
+    name, shape = build.name(path), wires[0].shape
+    params = {"decay": torch.exp(-1 / module.tau)}
+    if not module.output:
+        return build.neurons(name, wires, cell(shape, params))
+    _require(module)
+    made = cell(shape, {**params, "threshold": module.threshold}, reset="none")
+    build.readable[name] = cell(shape, params)
+    return build.neurons(name, wires, made, model=neurons.unreset(), factor=_factor(module))
+
+
+def _factor(module: Any) -> float:
+    """What a spike is multiplied by."""
+    factor = array(module.graded_spikes_factor)
+    if factor.size != 1:
+        raise FrontendError(f"sends spikes of {factor.size} different values")
+    return float(factor.reshape(()))
+
+
 def _neurons(
     build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any], *,
     zero: str, gain: Any = 1.0, feedback: bool = False,
 ) -> Wire:  # fmt: skip
     _require(module)
     shape, synapse = wires[0].shape, "new" if "current_decay" in params else ""
-    kind, factor = module.reset_mechanism, array(module.graded_spikes_factor)
-    if factor.size != 1:
-        raise FrontendError(f"sends spikes of {factor.size} different values")
+    kind, factor = module.reset_mechanism, _factor(module)
     params["threshold"] = module.threshold
     late = bool(getattr(module, "reset_delay", True))
     name = build.name(path)
@@ -113,7 +138,7 @@ def _neurons(
     if feedback:
         back = build.delayed(name, shape)
         currents.append(_feedback(build, f"{path}.recurrent", module.recurrent, back))
-    return build.neurons(name, currents, made, model=model, factor=float(factor.reshape(())))
+    return build.neurons(name, currents, made, model=model, factor=factor)
 
 
 def _require(module: Any) -> None:
@@ -141,13 +166,14 @@ CELLS: Mapping[str, Neurons] = {
     "RSynaptic": recurrent,
     "Alpha": alpha,
     "DeltaLeaky": delta,
+    "StateLeaky": unending,
 }
 REFUSED: Mapping[str, str] = {
     "SLSTM": "its gates multiply states and pass them through sigmoid and tanh",
     "SConv2dLSTM": "its gates multiply states and pass them through sigmoid and tanh",
     "LeakyParallel": "it passes its membrane through a rectifier and never resets it",
     "AssociativeLeaky": "it multiplies states with each other",
-    "StateLeaky": "it convolves all steps at once, with a kernel that no reset interrupts",
-    "LinearLeaky": "it convolves all steps at once, with a kernel that no reset interrupts",
+    "LeakyKernel": "it passes its membrane through a rectifier and never resets it",
+    "LinearLeaky": "it has a connection inside; build it of a Linear and a StateLeaky",
 }
 """Why other neurons have no counterpart."""
