@@ -279,6 +279,26 @@ def delta() -> Model:
     return trace(body, name="DeltaLIF", states="v", params="decay threshold")
 
 
+def resonator(reset: str, compare: str) -> Model:
+    """A membrane that turns about another state, and so answers to a frequency: resonate-and-fire.
+
+    The input moves ``turn``, and a spike resets the membrane alone. ``reset``: "zero", "subtract"
+    or "value" (to ``back_to``; a membrane that turns is not counted from there).
+    """
+
+    def body(n: Any) -> None:
+        turn, v = n.turn, n.v
+        n.turn = n.cosine * turn - n.sine * v + n.a
+        n.v = n.sine * turn + n.cosine * v
+        n.s = fires(n.v, n.threshold, compare)
+        to = {"zero": 0, "subtract": n.v - n.threshold}.get(reset)
+        n.v = select(n.s, n.back_to if to is None else to, n.v)
+
+    more = " back_to" * (reset == "value")
+    params = f"cosine sine threshold{more}"
+    return trace(body, name="Resonator", states="turn v", params=params)
+
+
 def _leaky(body: Callable[[Any], None], name: str, synapse: str) -> Model:
     return trace(
         body,

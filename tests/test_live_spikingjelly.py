@@ -18,12 +18,17 @@ from live_nets import (
     tensor,
     trained,
 )
+from mcu_builds import agrees
 from qspinn import interp
+from qspinn.backend import backend, default_plan
+from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.live import load
 from qspinn.frontends.live.modules import kind
 from qspinn.ir import Delay, Linear
+from qspinn.passes.canonicalize import canonicalize
+from qspinn.passes.quantize import quantize
 
 pytestmark = pytest.mark.needs("spikingjelly")
 
@@ -120,6 +125,24 @@ def test_rectified_membranes(
     model, x = load(net), spikes(rng, 8)
     sent, (membrane,) = steps_of(net, x, lambda m: m.v)
     assert_same(model, x, sent, [membrane * (k if scaled else 1.0)])
+
+
+@pytest.mark.needs("zig")
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_resonating_membranes(sj: Any, rng: Any, reset: str, mode: str) -> None:
+    from torch import nn
+
+    made = sj.neuron.RAFNode(
+        b=-0.3, omega=0.6, dt=1.0, v_threshold=0.25, v_reset=RESETS[reset], step_mode=mode,
+        store_v_seq=mode == "m",
+    )  # fmt: skip
+    model = check(lively(nn.Sequential(nn.Linear(8, 20), made), 4.0), spikes(rng, 8), mode)
+    x = spikes(rng, 8).astype(int)
+    graph, mcu = canonicalize(model.graph), backend("mcu")
+    program = mcu.legalize(quantize(graph, default_plan(mcu, graph, observe(graph, x))))
+    agrees(program, x, "host")
+    assert (interp.run(program, x).output != interp.run(model.graph, x).output).mean() < 0.05
 
 
 # --- topologies ---
@@ -225,6 +248,7 @@ def test_what_has_no_counterpart_is_refused(sj: Any) -> None:
     primitive = sj.neuron.LIFNode(surrogate_function=sj.surrogate.Sigmoid(spiking=False))
     for last, message in (
         (primitive, "no step"),
+        (sj.neuron.RAFNode(omega=2.0, dt=1.0), "turns by 2 a step"),
         (sj.neuron.QIFNode(), "counterpart in qspinn: its membrane is squared"),
         (sj.neuron.KLIFNode(v_reset=-0.5), "v_reset=-0.5 and k=1: its membrane is cut"),
         (sj.neuron.ComplementaryLIFNode(), "no exact counterpart"),

@@ -5,11 +5,14 @@ Read in SpikingJelly 0.0.0.0.14 and 2.0. A hard reset also is where membranes st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from qspinn import neurons
+from qspinn.dynamics import Model
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
@@ -61,6 +64,16 @@ def rectified(build: Build, path: str, module: Any, wires: Sequence[Wire], lead:
     return _neurons(build, path, module, wires, params, gain=gain, reset=reset)
 
 
+def resonating(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """RAFNode: its membrane and another state turn about each other by omega * dt a step."""
+    turn = module.omega * module.dt
+    if turn > math.pi / 2:
+        raise FrontendError(f"turns by {turn:.3g} a step; coefficients here are not negative")
+    share = math.exp(module.b * module.dt)
+    params = {"cosine": share * math.cos(turn), "sine": share * math.sin(turn)}
+    return _neurons(build, path, module, wires, params, model=neurons.resonator)
+
+
 def _leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], share: Any) -> Wire:
     rest = module.v_reset or 0.0
     params = {"decay": 1 - share, "bias": share * rest}
@@ -70,7 +83,7 @@ def _leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], share: A
 
 def _neurons(
     build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any], *,
-    gain: Any = 1.0, reset: Any = ...,
+    gain: Any = 1.0, reset: Any = ..., model: Callable[[str, str], Model] | None = None,
 ) -> Wire:  # fmt: skip
     import torch
 
@@ -79,12 +92,13 @@ def _neurons(
     kind = "subtract" if reset is None else "value" if reset else "zero"
     params = {**params, "threshold": module.v_threshold}
     if kind == "value":
-        params["v_reset"] = reset
+        params["v_reset" if model is None else "back_to"] = reset
     compare = compares(module.surrogate_function, torch.zeros(()))
     # Not always the reset value: a SimpleBaseNode starts from zero.
     begin = float(module._memories_rv["v"]) * (reset / module.v_reset if reset else 1.0)
     made = cell(wires[0].shape, params, gain=gain, start=begin, reset=kind, compare=compare)
-    return build.neurons(build.name(path), wires, made)
+    own = None if model is None else model(kind, compare)
+    return build.neurons(build.name(path), wires, made, model=own)
 
 
 def integrator(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
@@ -127,6 +141,7 @@ CELLS: Mapping[str, Neurons] = {
     "ParametricLIFNode": parametric,
     "CUBALIFNode": current_based,
     "KLIFNode": rectified,
+    "RAFNode": resonating,
     "OTTTLIFNode": leaky,
     "SLTTLIFNode": leaky,
     "NonSpikingIFNode": integrator,
@@ -145,7 +160,6 @@ REFUSED: Mapping[str, str] = {
     "LIAFNode": _VALUES, "ILIFNode": _VALUES, "FewSpikeNode": _VALUES,
     "TernaryIFNode": "it sends -1, too", "TernaryLIFNode": "it sends -1, too",
     "STBIFNode": "it sends -1, too",
-    "RAFNode": "its membrane turns about another state, and neither is a current",
     "PSN": _SEQUENCE, "MaskedPSN": _SEQUENCE, "SlidingPSN": _SEQUENCE,
     "MPBNLIFNode": "it normalizes its membrane", "DSRIFNode": _VALUES, "DSRLIFNode": _VALUES,
     **dict.fromkeys(("NoisyCUBALIFNode", "NoisyILCCUBALIFNode", "NoisyNonSpikingIFNode"),
