@@ -23,7 +23,7 @@ help:
 	@echo "make toolchains     cross compiler and emulator from Debian's packages"
 	@echo "make demo           a trained network, compiled, validated and reported"
 	@echo "make test           lint, types and all but the slow tests (SEED=... orders them)"
-	@echo "make frameworks     imports against snnTorch, Norse, SpikingJelly and sinabs (Python 3.11)"
+	@echo "make frameworks     imports against snnTorch, Norse, SpikingJelly, sinabs and Rockpool (Python 3.11)"
 	@echo "make lint           ruff and mypy alone"
 	@echo "make slow           the slow tests"
 	@echo "make bench          the benchmarks (MNIST=mnist.npz: those on it too)"
@@ -60,8 +60,8 @@ test: lint
 
 # The proofs that an import is the network that its framework runs.
 frameworks: setup
-	QSPINN_REQUIRE=torch,snntorch,norse,spikingjelly,sinabs,nirtorch \
-		$(PYTEST) tests/test_live_*.py tests/test_nir_snntorch.py
+	QSPINN_REQUIRE=torch,snntorch,norse,spikingjelly,sinabs,rockpool,nirtorch \
+		$(PYTEST) tests/test_live_*.py tests/test_nir_snntorch.py tests/test_nir_exports.py
 
 slow: setup setup-lava310 setup-lava313
 	$(PYTEST) -m slow

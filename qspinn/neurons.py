@@ -238,6 +238,67 @@ def without_delay(*, synapse: str = "") -> Model:
     return _leaky(body, "Undelayed", synapse)
 
 
+def alpha(reset: str) -> Model:
+    """A membrane that is the difference of two currents: snnTorch's Alpha.
+
+    A spike acts in the next step, on the currents as well. ``reset``: "zero" (all of the step is
+    dropped), "subtract" (the excitation loses ``step``, the inhibition starts anew, and
+    ``share`` of what it was returns to the membrane) or "none".
+    """
+
+    def body(n: Any) -> None:
+        late = n.v > n.threshold
+        left = n.inhibition
+        up = n.excitation_decay * n.excitation + n.a
+        down = n.inhibition_decay * left - n.a
+        v = up + down
+        if reset == "zero":
+            up, down, v = select(late, 0, up), select(late, 0, down), select(late, 0, v)
+        if reset == "subtract":
+            up, down = select(late, up - n.step, up), select(late, 0, down)
+            v = select(late, v + n.share * left, v)
+        n.excitation, n.inhibition, n.v = up, down, v
+        n.s = n.v > n.threshold
+
+    more = " step share" * (reset == "subtract")
+    return trace(
+        body, name="Alpha", states="excitation inhibition v",
+        params=f"excitation_decay inhibition_decay threshold{more}",
+    )  # fmt: skip
+
+
+def delta() -> Model:
+    """A leaky membrane that is never reset and fires as it moves: snnTorch's DeltaLeaky."""
+
+    def body(n: Any) -> None:
+        before = n.v
+        v = n.decay * before + n.a
+        n.s = (v - before > n.threshold) | (before - v > n.threshold)
+        n.v = v
+
+    return trace(body, name="DeltaLIF", states="v", params="decay threshold")
+
+
+def resonator(reset: str, compare: str) -> Model:
+    """A membrane that turns about another state, and so answers to a frequency: resonate-and-fire.
+
+    The input moves ``turn``, and a spike resets the membrane alone. ``reset``: "zero", "subtract"
+    or "value" (to ``back_to``; a membrane that turns is not counted from there).
+    """
+
+    def body(n: Any) -> None:
+        turn, v = n.turn, n.v
+        n.turn = n.cosine * turn - n.sine * v + n.a
+        n.v = n.sine * turn + n.cosine * v
+        n.s = fires(n.v, n.threshold, compare)
+        to = {"zero": 0, "subtract": n.v - n.threshold}.get(reset)
+        n.v = select(n.s, n.back_to if to is None else to, n.v)
+
+    more = " back_to" * (reset == "value")
+    params = f"cosine sine threshold{more}"
+    return trace(body, name="Resonator", states="turn v", params=params)
+
+
 def _leaky(body: Callable[[Any], None], name: str, synapse: str) -> Model:
     return trace(
         body,

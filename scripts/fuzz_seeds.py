@@ -32,7 +32,7 @@ def _nir(folder: Path) -> None:
     back = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
     networks: list[tuple[dict[str, Any], Any, dict[str, Any]]] = [
         (nf.tiny(), None, {}),
-        (nf.tiny(lif=nf.counter(3)), None, {}),
+        (nf.tiny(lif=nf.counter(3)), None, {"dialect": "sinabs"}),
         (nf.tiny(lif=nf.cuba(3, syn=0.005, mem=0.02)), None, {"dialect": "norse", "dt": 1e-3}),
         (nf.tiny(lif={"type": "NIRGraph", "nodes": loop, "edges": back}), None, {}),
         ({"input": nf.inlet(3), **loop}, back, {"reset": "subtract", "dt": 1e-3, "T": 8}),

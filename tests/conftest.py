@@ -96,6 +96,7 @@ TOOLS: dict[str, Callable[[], str]] = {
     "norse": packages("norse"),
     "spikingjelly": packages("spikingjelly", "loguru"),
     "sinabs": packages("sinabs", "pbr"),
+    "rockpool": packages("rockpool"),
     "nirtorch": packages("nirtorch"),
     "sklearn": packages("scikit-learn"),
     "nir": packages("nir"),
@@ -115,7 +116,7 @@ TOOLS: dict[str, Callable[[], str]] = {
     "models": folder("QSPINN_MODELS"),
 }
 # torch is set up on Python 3.11 alone (scripts/setup.py), so `all` asks for it only there.
-ONLY_ON_311 = {"torch", "snntorch", "norse", "spikingjelly", "sinabs", "nirtorch"}
+ONLY_ON_311 = {"torch", "snntorch", "norse", "spikingjelly", "sinabs", "rockpool", "nirtorch"}
 
 
 def required_tools() -> set[str]:

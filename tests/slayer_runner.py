@@ -88,6 +88,48 @@ def a_step_later(module: Any, spikes: Any) -> Any:
     return torch.nn.functional.pad(spikes, (1, 0))[..., :-1]
 
 
+def live(folder: Path, name: str, net: Any, data: Any) -> None:
+    """What qspinn.load makes of the network itself, which it must leave as it was."""
+    import qspinn
+    from qspinn import storage
+
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    model = qspinn.load(net, data[:1])
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    storage.save(model.graph, folder / f"{name}.qspinn")
+    if name == "dense":
+        np.savez(folder / "refused.npz", **refusals(qspinn, net, data))
+
+
+def refusals(qspinn: Any, net: Any, data: Any) -> dict[str, str]:
+    """What is said of networks that a file could not hold."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.gain = torch.nn.ModuleList(net), 1
+
+        def forward(self, spike: Any) -> Any:
+            for block in self.blocks:
+                spike = block(self.gain * spike if self.gain > 1 else spike)
+            return spike
+
+    def said(module: Any, *sample: Any, **options: Any) -> str:
+        try:
+            qspinn.load(module, *sample, **options)
+        except qspinn.errors.FrontendError as error:
+            return str(error)
+        return ""
+
+    own, scaled = Net(), Net()
+    scaled.gain = 2
+    return {
+        "own": said(own, data[:1]), "unrun": said(own), "scaled": said(scaled, data[:1]),
+        "mixed": said(torch.nn.Sequential(*net, torch.nn.ReLU()), data[:1]),
+        "option": said(net, data[:1], max_spikes=3),
+    }  # fmt: skip
+
+
 def main(folder: Path) -> None:
     """Train, evaluate, export."""
     import h5py
@@ -105,6 +147,7 @@ def main(folder: Path) -> None:
         with torch.no_grad():
             out = evaluated(net, data)
         np.savez(folder / f"{name}.npz", data=data.numpy(), out=out.numpy())
+        live(folder, name, net, data)
         with h5py.File(folder / f"{name}.net", "w") as file:
             layer = file.create_group("layer")
             inlet = layer.create_group("0")

@@ -88,7 +88,7 @@ BACKEND_LEVEL = 3  # backends implement the protocol, and stand beside it
 HEAVY = {
     *("torch", "snntorch", "onnx", "lava", "sklearn", "numba", "scipy", "matplotlib", "networkx"),
     *("h5py", "nir", "unicorn", "elftools", "dask", "pymoo"),
-    *("norse", "spikingjelly", "sinabs", "nirtorch"),
+    *("norse", "spikingjelly", "sinabs", "rockpool", "nirtorch"),
 }
 
 TOP_LEVEL = {

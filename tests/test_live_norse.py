@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from qspinn import interp
 from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.live import load
-from qspinn.ir import Delay
+from qspinn.ir import Delay, Neuron, Param
 
 pytestmark = pytest.mark.needs("norse")
 
@@ -93,6 +94,51 @@ def test_every_neuron_and_reset(norse: Any, rng: Any, kind: str, rest: Any) -> N
         nn.Linear(8, 20), cell(norse, kind, **rest), nn.Linear(20, 12), cell(norse, "LIFCell"),
     ))  # fmt: skip
     check(net, spikes(rng, 8))
+
+
+def adapting(norse: Any, **rest: Any) -> Any:
+    import torch
+
+    values = {"tau_mem_inv": 150.0, "tau_syn_inv": 300.0, "tau_adapt_inv": 80.0, "v_th": 0.2,
+              "beta": 0.15, **rest}  # fmt: skip
+    return norse.LSNNParameters(**{k: torch.as_tensor(v) for k, v in values.items()})
+
+
+@pytest.mark.parametrize("rest", [{}, {"v_reset": -0.1, "v_leak": 0.05}], ids=["zero", "value"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_adaptive_thresholds(norse: Any, rng: Any, recurrent: bool, rest: Any) -> None:
+    from torch import nn
+
+    p = adapting(norse, **rest)
+    made = norse.LSNNRecurrentCell(20, 20, p) if recurrent else norse.LSNNCell(p)
+    first = nn.Linear(8, 20)
+    net = lively(norse.SequentialState(first, made, nn.Linear(20, 12), cell(norse, "LIFCell")), 4.0)
+    if recurrent:  # it has a matrix of its own, and the input of spikes
+        net = lively(norse.SequentialState(
+            norse.LSNNRecurrentCell(8, 20, p), nn.Linear(20, 12), cell(norse, "LIFCell")
+        ), 4.0)  # fmt: skip
+        net[0].input_weights.data.mul_(4.0)
+    model = check(net, spikes(rng, 8))
+    adapted = next(n for n in model.graph.of_type(Neuron) if "adaptation" in n.states)
+    still = replace(adapted, values={**adapted.values, "adaptation_step": Param(np.zeros(()))})
+    nodes = tuple(still if n is adapted else n for n in model.graph.nodes)
+    x = spikes(rng, 8)
+    without = interp.run(replace(model.graph, nodes=nodes), x).output
+    assert (without != interp.run(model.graph, x).output).mean() > 0.01, "it adapts to nothing"
+
+
+def test_adaptive_thresholds_over_all_steps(norse: Any, rng: Any) -> None:
+    from torch import nn
+
+    net = lively(norse.SequentialState(
+        norse.Lift(nn.Linear(8, 20)), norse.LSNN(adapting(norse)),
+        norse.LSNNRecurrent(20, 12, adapting(norse)),
+    ), 4.0)  # fmt: skip
+    net[2].input_weights.data.mul_(4.0)
+    x = spikes(rng, 8)
+    over_time = tensor(x.swapaxes(0, 1))
+    model = load(in_double(net), over_time)
+    assert_same_output(model, x, net(over_time)[0].detach().numpy().swapaxes(0, 1))
 
 
 # --- topologies ---
@@ -246,8 +292,8 @@ def test_what_has_no_counterpart_is_refused(norse: Any) -> None:
         (norse.LIFCell(slow), "exceeds a time constant"),
         (norse.LIFBoxCell(odd), "reset_value and reset_subtract are known"),
         (norse.LIFCell(logistic), "'logistic' is none of"),
-        (norse.LSNNCell(), "no exact counterpart"),
-        (norse.RecurrentSequential(norse.LIFCell()), "no exact counterpart"),
+        (norse.IzhikevichCell(norse.tonic_spiking), "counterpart in qspinn: its membrane is squ"),
+        (norse.RecurrentSequential(norse.LIFCell()), "write the loop in a forward pass"),
     ):
         with pytest.raises(FrontendError, match=message) as found:
             load(norse.SequentialState(nn.Linear(8, 20), last))

@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 
 from live_nets import (
+    assert_same,
     assert_same_output,
     in_double,
+    lines,
     lively,
     quietly,
     spikes,
     steps_of,
     tensor,
 )
+from qspinn import interp
+from qspinn.backend import backend, default_plan
+from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
 from qspinn.ir import Linear, Neuron
+from qspinn.passes.canonicalize import canonicalize
+from qspinn.passes.quantize import quantize
 
 pytestmark = [
     pytest.mark.needs("snntorch"),
@@ -190,7 +197,7 @@ def part_of_what_is_sent(net: Any, x: Any) -> Any:
     [
         (assigned, "reads an assignment to a part of a"),
         (averaged, r"values side by side \(cat, stack, assignment\) of a, b"),
-        (joined, r"values side by side \(cat, stack, assignment\) of a, b"),
+        (joined, r"a cat along dimension 1, which mixes 5 elements with it, of a, b"),
         (filled, r"values side by side \(cat, stack, assignment\) of a"),
         (zeroed, "reads an in-place zero of a"),
         (viewed, "reads an in-place mul of a"),
@@ -315,15 +322,116 @@ def test_an_adaptive_pooling_that_keeps_a_dimension(snn: Any, rng: Any) -> None:
     assert model.graph.of_type(Neuron)[-1].shape == (2, 4, 1)
 
 
-def test_a_flatten_of_currents_is_refused_by_its_path(snn: Any) -> None:
+def test_a_flatten_in_front_of_neurons_goes_behind_them(snn: Any, rng: Any) -> None:
+    """What each neuron has of its own is reshaped with them."""
     import torch
     from torch import nn
 
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), lif(snn))
-    with pytest.raises(FrontendError, match=r"between a connection and its neurons, net\.2") as e:
-        load(net, torch.ones(1, 1, 6, 6))
-    assert e.value.at == "net.1"
+    beta, theta = torch.rand(32) * 0.5 + 0.4, torch.rand(32) * 0.5 + 0.2
+    net = lively(nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Flatten(), snn.Leaky(beta, threshold=theta, init_hidden=True),
+        nn.Linear(32, 12), lif(snn),
+    ))  # fmt: skip
+    x = spikes(rng, 1, 6, 6)
+    model = load(in_double(net), tensor(x[:, 0]))
+    sent, (first, second) = steps_of(net, x, lambda m: m.mem)
+    assert_same(model, x, sent, [first.reshape(*first.shape[:2], 2, 4, 4), second])
+    moved = model.graph["n2"]
+    assert (moved.shape, moved.values["decay"].values.shape) == ((2, 4, 4), (2, 4, 4))
+    assert any("moved behind its neurons" in line for line in lines(model))
+    graph = canonicalize(model.graph)
+    mcu, events = backend("mcu"), x.astype(int)
+    plan = default_plan(mcu, graph, observe(graph, events))
+    program = mcu.legalize(quantize(graph, plan))
+    assert (interp.run(program, events).output != sent).mean() < 0.05
+
+
+def test_a_flatten_at_the_end_goes_behind_the_last_neurons(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    net = lively(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), lif(snn)))
+    x = spikes(rng, 1, 6, 6)
+    model = load(in_double(net), tensor(x[:, 0]))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+
+
+def test_branches_that_are_flattened_alike_are_summed_before(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
+            self.lif, self.fc, self.last = lif(snn), nn.Linear(32, 12), lif(snn)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.fc(self.lif(self.a(x).flatten(1) + self.b(x).flatten(1))))
+
+    net, x = in_double(lively(Net())), spikes(rng, 1, 6, 6)
+    model = load(net, tensor(x[:, 0]))
+    assert_same_output(model, x, steps_of(net, x, lambda m: m.mem)[0])
+
+
+def test_a_flatten_of_currents_is_refused_by_its_path(snn: Any) -> None:
+    """Beside another current, which is flat, it must stay where it is."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.flat = nn.Conv2d(1, 2, 3), nn.Linear(36, 32), nn.Flatten()
+            self.lif = lif(snn)
+
+        def forward(self, x: Any) -> Any:
+            return self.lif(self.flat(self.a(x)) + self.b(x.flatten(1)))
+
+    with pytest.raises(FrontendError, match=r"between a connection and its neurons, net\.lif") as e:
+        load(Net(), torch.ones(1, 1, 6, 6))
+    assert e.value.at == "net.flat"
     assert e.value.hint == "put nn.Flatten behind the neurons"
+
+
+def joining(snn: Any, join: Any) -> Any:
+    """A loop over time whose recording is joined by ``join``."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(8, 5), snn.Leaky(beta=0.85, threshold=0.3)
+
+        def forward(self, x: Any) -> Any:
+            mem, sent = self.lif.init_leaky(), []
+            for now in x:
+                spk, mem = self.lif(self.fc(now), mem)
+                sent.append(spk)
+            return join(sent)
+
+    return lively(Net())
+
+
+def test_steps_are_stacked_not_mixed_with_the_signal(snn: Any, rng: Any) -> None:
+    import torch
+
+    x = spikes(rng, 8)
+    over_time = tensor(x.swapaxes(0, 1))
+    apart = (
+        torch.stack,
+        lambda sent: torch.stack(sent, 1),
+        lambda sent: torch.cat([spk.unsqueeze(1) for spk in sent], dim=1),
+    )
+    for join in apart:
+        net = in_double(joining(snn, join))
+        model = load(net, over_time)
+        assert interp.run(model.graph, x).output.shape == (*x.shape[:2], 5)
+    for dim in (1, -1):
+        mixed = joining(snn, lambda sent, dim=dim: torch.cat(sent, dim))
+        with pytest.raises(FrontendError, match=f"returns a cat along dimension {dim}") as error:
+            load(mixed, over_time.float())
+        assert "torch.stack" in error.value.hint
+    with pytest.raises(FrontendError, match="along dimension 0, which mixes 3 elements"):
+        load(joining(snn, torch.cat), over_time.float())
 
 
 def test_sparse_tensors_beside_changes_in_place_are_refused(snn: Any) -> None:

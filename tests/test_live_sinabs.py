@@ -128,13 +128,34 @@ def test_recurrent_neurons(sl: Any, rng: Any, name: str, bias: bool) -> None:
     np.testing.assert_allclose(trace.states["n1.v"][:, -1], last, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("fires", ["single", "multi", "three"])
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_reset_value_is_added_in_every_step(sl: Any, rng: Any, name: str, fires: str) -> None:
+    from sinabs.activation import MembraneReset
+    from torch import nn
+
+    to = 0.0625
+    options = {**firing(fires), "reset_fn": MembraneReset(to)}
+    made = neuron(sl, name, **{**options, "fires": fires})
+    net = in_double(lively(nn.Sequential(nn.Linear(8, 20), made)))
+    model, x = load(net), spikes(rng, 8)
+    sent, (membrane,) = simulated(net, x)
+    assert_same(model, x, sent, [membrane - to])
+    assert any("in every step" in line for line in lines(model))
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("name", ["LIF", "LIF synapse", "LIF alphas"])
-def test_adaptive_neurons(sl: Any, rng: Any, name: str) -> None:
+def test_adaptive_neurons(sl: Any, rng: Any, name: str, recurrent: bool) -> None:
     import torch
     from torch import nn
 
     options = {"tau_adapt": 8.0, "adapt_scale": 0.5, **NEURONS[name], **firing("single")}
-    made = sl.ALIF(spike_threshold=torch.tensor(0.25), **options)
+    if recurrent:
+        options["rec_connect"] = nn.Linear(20, 20)
+    made = (sl.ALIFRecurrent if recurrent else sl.ALIF)(
+        spike_threshold=torch.tensor(0.25), **options
+    )
     net = lively(nn.Sequential(nn.Linear(8, 20), made), 4.0)
     x = spikes(rng, 8)
     model = load(in_double(net))
@@ -224,11 +245,10 @@ def with_torch_ones(net: Any, value: float) -> None:
 
 def test_what_has_no_counterpart_is_refused(sl: Any) -> None:
     import torch
-    from sinabs.activation import MembraneReset, MembraneSubtract
+    from sinabs.activation import MembraneSubtract
     from torch import nn
 
     for last, message in (
-        (neuron(sl, "LIF", reset_fn=MembraneReset(0.1)), "in every step"),
         (neuron(sl, "LIF", reset_fn=MembraneSubtract(0.1)), "not its threshold"),
         (neuron(sl, "LIF", spike_fn=torch.relu), "fires by"),
         (neuron(sl, "LIF", spike_threshold=torch.tensor(0.0)), "threshold of 0"),
@@ -270,8 +290,8 @@ def test_its_own_export_is_the_same_network(sl: Any, rng: Any, tmp_path: Path, n
     x = spikes(rng, 8)
     sent, _ = simulated(in_double(net), x)
     assert 0.02 < (sent > 0).mean() < 0.9
-    # A leaky neuron in steps of 1 could be the bare equations', too: the import asks which.
-    given = {"dialect": "sinabs"} if name == "LIF plain" else {}
+    # Norse writes counters alike, and leaky neurons in steps of 1 could be the bare equations'.
+    given = {"dialect": "sinabs"} | ({"r_scale": "jump"} if name == "LIF plain" else {})
     file = load_model(tmp_path / "net.nir", **given)
     assert file.meta["dialect"] == "sinabs"
     np.testing.assert_array_equal(interp.run(file.graph, x).output, sent)

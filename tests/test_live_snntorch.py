@@ -43,6 +43,7 @@ FULL = {
     "Synaptic": {"alpha": 0.7, "beta": 0.85},
     "RLeaky": {"beta": 0.85, "linear_features": 20},
     "RSynaptic": {"alpha": 0.7, "beta": 0.85, "linear_features": 20},
+    "Alpha": {"alpha": 0.85, "beta": 0.7},
 }
 
 
@@ -88,14 +89,63 @@ CASES = [
     for kind in FULL
     for reset in ("subtract", "zero", "none")
     for late in (True, False)
-    if late or kind not in ("Lapicque", "RSynaptic")
+    if late or kind not in ("Lapicque", "RSynaptic", "Alpha")
 ]
 
 
 @pytest.mark.parametrize(("kind", "reset", "late"), CASES)
 def test_every_neuron_and_reset(snn: Any, rng: Any, kind: str, reset: str, late: bool) -> None:
-    more = {} if kind in ("Lapicque", "RSynaptic") else {"reset_delay": late}
+    more = {} if kind in ("Lapicque", "RSynaptic", "Alpha") else {"reset_delay": late}
     check(dense(snn, kind, reset_mechanism=reset, **more), spikes(rng, 8))
+
+
+@pytest.mark.parametrize("v", [-0.4, "each"])
+@pytest.mark.parametrize("kind", ["RLeaky", "RSynaptic"])
+def test_a_feedback_of_one_number_or_one_each(snn: Any, rng: Any, kind: str, v: Any) -> None:
+    import torch
+
+    given = torch.rand(20) - 0.7 if v == "each" else v
+    more = {"all_to_all": False, "V": given, "linear_features": None}
+    check(dense(snn, kind, **more), spikes(rng, 8))
+
+
+def test_a_neuron_that_fires_as_it_moves(snn: Any, rng: Any) -> None:
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.out = nn.Linear(8, 20), nn.Linear(20, 12)
+            self.hidden = snn.DeltaLeaky(0.4, beta=0.85, init_hidden=True)
+            self.last = neuron(snn, "Leaky", threshold=0.2)
+
+        def forward(self, x: Any) -> Any:
+            spk, _ = self.hidden(self.fc(x))
+            return self.last(self.out(spk))
+
+    net, x = in_double(lively(Net())), spikes(rng, 8)
+    model = load(net, tensor(x[:, 0]))
+    net.hidden.reset_mem()
+    assert_same(model, x, *steps_of(net, x, lambda m: m.mem))
+
+
+@pytest.mark.parametrize("fires", [True, False])
+@pytest.mark.parametrize("beta", [0.7, "each"])
+def test_a_membrane_that_nothing_resets(snn: Any, rng: Any, beta: Any, fires: bool) -> None:
+    """It takes all steps at once."""
+    import torch
+    from torch import nn
+
+    value = torch.rand(20) * 0.5 + 0.4 if beta == "each" else beta
+    made = snn.StateLeaky(value, 20, threshold=0.9, output=fires)
+    net, x = in_double(lively(nn.Sequential(nn.Linear(8, 20), made))), spikes(rng, 8)
+    over_time = tensor(x.swapaxes(0, 1))
+    model, sent = load(net, over_time), net(over_time)
+    spk, mem = (v.detach().numpy().swapaxes(0, 1) for v in (sent if fires else (sent, sent)))
+    assert_same(model, x, spk, [mem])
+    short = nn.Sequential(nn.Linear(8, 20), snn.StateLeaky(0.7, 20, kernel_truncation_steps=5))
+    with pytest.raises(FrontendError, match="after 5 steps"):
+        load(short, over_time)
 
 
 # --- topologies ---
@@ -291,9 +341,12 @@ def test_what_has_no_counterpart_is_refused_by_path(
 def test_layers_without_counterpart(snn: Any) -> None:
     from torch import nn
 
-    alpha = snn.Alpha(alpha=0.9, beta=0.8, init_hidden=True)
-    for last, where in ((alpha, "net.1 (snn.Alpha)"), (nn.ReLU(), "net.1 (nn.ReLU)")):
-        with pytest.raises(FrontendError) as found:
+    gated = snn.SLSTM(20, 10, init_hidden=True)
+    for last, where, why in (
+        (gated, "net.1 (snn.SLSTM)", "counterpart in qspinn: its gates"),
+        (nn.ReLU(), "net.1 (nn.ReLU)", "no exact counterpart"),
+    ):
+        with pytest.raises(FrontendError, match=why) as found:
             load(nn.Sequential(nn.Linear(8, 20), last))
         assert found.value.at == where
         assert found.value.hint
@@ -319,10 +372,16 @@ def test_a_subclass_that_behaves_otherwise_is_no_leaky(snn: Any) -> None:
 
 
 @pytest.mark.needs("zig")
-@pytest.mark.parametrize("more", [{"reset_delay": False}, {"reset_mechanism": "none"}])
-def test_a_reset_without_delay_becomes_integers(snn: Any, rng: Any, more: Any) -> None:
-    """The models that no file has go through the whole compiler."""
-    model = load(dense(snn, "Leaky", **more))
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("Leaky", {"reset_delay": False}), ("Leaky", {"reset_mechanism": "none"}),
+        ("Alpha", {"reset_mechanism": "zero"}), ("Alpha", {"reset_mechanism": "subtract"}),
+    ],
+)  # fmt: skip
+def test_models_that_no_file_has_become_integers(snn: Any, rng: Any, kind: str, more: Any) -> None:
+    """They go through the whole compiler."""
+    model = load(dense(snn, kind, **more))
     x = spikes(rng, 8).astype(int)
     graph = canonicalize(model.graph)
     target = backend("mcu")
@@ -350,7 +409,7 @@ def test_its_own_export_says_all_but_the_reset(
     sent, _ = steps_of(net, x, lambda m: m.mem)
     assert 0.02 < sent.mean() < 0.9
     np.testing.assert_array_equal(interp.run(live.graph, x).output, sent)
-    file = qspinn.load(tmp_path / "net.nir", reset=reset)
+    file = qspinn.load(tmp_path / "net.nir", dialect="snntorch", reset=reset)
     assert file.meta["dialect"] == "snntorch"
     np.testing.assert_array_equal(interp.run(file.graph, x).output, sent)
 

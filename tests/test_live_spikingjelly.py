@@ -18,12 +18,17 @@ from live_nets import (
     tensor,
     trained,
 )
+from mcu_builds import agrees
 from qspinn import interp
+from qspinn.backend import backend, default_plan
+from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.live import load
 from qspinn.frontends.live.modules import kind
 from qspinn.ir import Delay, Linear
+from qspinn.passes.canonicalize import canonicalize
+from qspinn.passes.quantize import quantize
 
 pytestmark = pytest.mark.needs("spikingjelly")
 
@@ -68,6 +73,7 @@ NEURONS = {
     "ParametricLIFNode undecayed": {"init_tau": 2.5, "decay_input": False},
     "CUBALIFNode": {"c_decay": 0.6, "v_decay": 0.8},
 }
+ONLINE = ("OTTTLIFNode", "SLTTLIFNode")
 RESETS = {"zero": 0.0, "value": -0.15, "subtract": None}
 
 
@@ -91,6 +97,52 @@ def test_every_neuron_reset_and_mode(sj: Any, rng: Any, name: str, reset: str, m
         nn.Linear(20, 12), neuron(sj, "LIFNode", mode=mode),
     ), 5.0)  # fmt: skip
     check(net, spikes(rng, 8), mode)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("name", ONLINE)
+def test_neurons_that_learn_online(sj: Any, rng: Any, name: str, reset: str) -> None:
+    """What they keep beside the spikes is for training."""
+    from torch import nn
+
+    made = getattr(sj.neuron, name)(tau=3.0, v_threshold=0.25, v_reset=RESETS[reset])
+    check(lively(nn.Sequential(nn.Linear(8, 20), made), 5.0).eval(), spikes(rng, 8))
+
+
+@pytest.mark.parametrize("k", [0.6, 1.3])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("decayed", [False, True])
+@pytest.mark.parametrize("reset", [0.0, 0.15, None])
+def test_rectified_membranes(
+    sj: Any, rng: Any, reset: Any, decayed: bool, scaled: bool, k: float
+) -> None:
+    import torch
+    from torch import nn
+
+    made = sj.neuron.KLIFNode(scaled, tau=3.0, decay_input=decayed, v_threshold=0.25, v_reset=reset)
+    made.k = nn.Parameter(torch.tensor(k))
+    net = in_double(lively(nn.Sequential(nn.Linear(8, 20), made), 5.0))
+    model, x = load(net), spikes(rng, 8)
+    sent, (membrane,) = steps_of(net, x, lambda m: m.v)
+    assert_same(model, x, sent, [membrane * (k if scaled else 1.0)])
+
+
+@pytest.mark.needs("zig")
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_resonating_membranes(sj: Any, rng: Any, reset: str, mode: str) -> None:
+    from torch import nn
+
+    made = sj.neuron.RAFNode(
+        b=-0.3, omega=0.6, dt=1.0, v_threshold=0.25, v_reset=RESETS[reset], step_mode=mode,
+        store_v_seq=mode == "m",
+    )  # fmt: skip
+    model = check(lively(nn.Sequential(nn.Linear(8, 20), made), 4.0), spikes(rng, 8), mode)
+    x = spikes(rng, 8).astype(int)
+    graph, mcu = canonicalize(model.graph), backend("mcu")
+    program = mcu.legalize(quantize(graph, default_plan(mcu, graph, observe(graph, x))))
+    agrees(program, x, "host")
+    assert (interp.run(program, x).output != interp.run(model.graph, x).output).mean() < 0.05
 
 
 # --- topologies ---
@@ -196,9 +248,11 @@ def test_what_has_no_counterpart_is_refused(sj: Any) -> None:
     primitive = sj.neuron.LIFNode(surrogate_function=sj.surrogate.Sigmoid(spiking=False))
     for last, message in (
         (primitive, "no step"),
-        (sj.neuron.QIFNode(), "no exact counterpart"),
-        (sj.neuron.KLIFNode(), "no exact counterpart"),
-        (sj.layer.WSLinear(20, 4), "no exact counterpart"),
+        (sj.neuron.RAFNode(omega=2.0, dt=1.0), "turns by 2 a step"),
+        (sj.neuron.QIFNode(), "counterpart in qspinn: its membrane is squared"),
+        (sj.neuron.KLIFNode(v_reset=-0.5), "v_reset=-0.5 and k=1: its membrane is cut"),
+        (sj.neuron.ComplementaryLIFNode(), "no exact counterpart"),
+        (sj.layer.WSLinear(20, 4), "standardizes its weights"),
     ):
         with pytest.raises(FrontendError, match=message) as found:
             load(nn.Sequential(nn.Linear(8, 20), last))

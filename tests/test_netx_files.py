@@ -16,7 +16,7 @@ import pytest
 from qspinn.backends.loihi import BACKEND
 
 from netx_nets import Made, assert_netx_computes, made
-from qspinn import interp, job
+from qspinn import interp, job, storage
 from qspinn.fixed import QFormat
 from qspinn.frontends import load_model
 from qspinn.ir import Array, Delay, Graph, Neuron, Output
@@ -164,6 +164,25 @@ def test_slayer_computes_the_same(name: str, trained: Path) -> None:
     ours = interp.run(quantize(canonical(imported.graph), imported.plan), data).output
     late = 1 if name == "bias" else len(imported.graph.of_type(Neuron))
     np.testing.assert_array_equal(ours[:, :-late], out[:, late:])
+
+
+@pytest.mark.needs("lava-dl", "torch")
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_live_slayer_network_is_its_file(name: str, trained: Path) -> None:
+    live, file = storage.load(trained / f"{name}.qspinn"), load_model(trained / f"{name}.net").graph
+    assert storage.dump(replace(live, name=file.name)) == storage.dump(file)
+
+
+@pytest.mark.needs("lava-dl", "torch")
+def test_a_live_slayer_network_that_no_file_can_hold_is_refused(trained: Path) -> None:
+    with np.load(trained / "refused.npz") as found:
+        said = {name: str(found[name]) for name in found.files}
+    assert said.pop("own") == ""
+    for name, words in {
+        "unrun": "forward pass of its own", "scaled": "between its blocks, in front of blocks.0",
+        "mixed": "is a ReLU among blocks of SLAYER's", "option": "max_spikes cannot be chosen",
+    }.items():  # fmt: skip
+        assert words in said[name], said
 
 
 def at_once(graph: Graph) -> Graph:

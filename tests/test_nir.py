@@ -289,7 +289,7 @@ def test_several_edges_into_a_neuron_are_a_sum(tmp_path: Path) -> None:
         "output": nf.outlet(2),
     }  # fmt: skip
     edges = [("input", "a"), ("input", "b"), ("a", "if"), ("b", "if"), ("if", "output")]
-    graph = load(nf.write(tmp_path / "net.nir", nodes, edges)).graph
+    graph = load(nf.write(tmp_path / "net.nir", nodes, edges), dialect="sinabs").graph
     out = interp.run(graph, np.ones((1, 1, 2))).output
     np.testing.assert_array_equal(out, np.ones((1, 1, 2)))
 
@@ -304,7 +304,7 @@ def test_a_cycle_across_layers_is_delayed_behind_its_last_neuron(tmp_path: Path)
         "back": nf.affine(-np.eye(2), [0.5, 0.5]), "output": nf.outlet(2),
     }  # fmt: skip
     edges = [*pairwise(["input", "fc", "a", "mid", "b", "output"]), ("b", "back"), ("back", "a")]
-    model = load(nf.write(tmp_path / "net.nir", nodes, edges))
+    model = load(nf.write(tmp_path / "net.nir", nodes, edges), dialect="sinabs")
     (delay,) = model.graph.of_type(Delay)
     assert (delay.inputs, delay.steps) == (("b",), 1)
     assert noted(model, delay.name).startswith("1 step between b and back (inferred: ")
@@ -319,7 +319,7 @@ def test_feedback_that_also_feeds_forward_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     edges = [*pairwise(["input", "fc", "a", "w", "b", "output"]), ("w", "a")]
     with pytest.raises(FrontendError, match="w: feeds the cycle through a and b") as error:
-        load(nf.write(tmp_path / "net.nir", nodes, edges))
+        load(nf.write(tmp_path / "net.nir", nodes, edges), dialect="sinabs")
     assert "connection of its own" in error.value.hint
 
 
@@ -345,7 +345,7 @@ def test_a_delay_in_a_cycle_is_its_delay(tmp_path: Path) -> None:
         "output": nf.outlet(2),
     }  # fmt: skip
     edges = [*pairwise(["input", "fc", "a", "output"]), *pairwise(["a", "back", "lag", "a"])]
-    model = load(nf.write(tmp_path / "net.nir", nodes, edges), dt=1e-3)
+    model = load(nf.write(tmp_path / "net.nir", nodes, edges), dialect="sinabs", dt=1e-3)
     (delay,) = model.graph.of_type(Delay)
     assert (delay.steps, delay.inputs, delay.kind, delay.high) == (2, ("a",), "count", 255)
 
@@ -364,7 +364,7 @@ def test_conv1d_and_flatten(tmp_path: Path) -> None:
         "flat": nf.node("Flatten", start_dim=1, end_dim=-1, input_type=np.zeros(3, int)),
         "fc": nf.linear(rng.normal(size=(2, 16))), "last": nf.counter(2), "output": nf.outlet(2),
     }  # fmt: skip
-    graph = load(nf.write(tmp_path / "net.nir", nodes)).graph
+    graph = load(nf.write(tmp_path / "net.nir", nodes), dialect="sinabs").graph
     (found,) = graph.of_type(Conv1d)
     assert (found.stride, found.padding, found.groups, found.bias) == (2, 0, 2, None)
     (flat,) = graph.of_type(Flatten)
@@ -386,7 +386,8 @@ def test_flatten_counts_with_or_without_a_batch(
     flat = nf.node("Flatten", start_dim=start, end_dim=-1)
     flat |= {} if declared is None else {"input_type": np.array(declared)}
     nodes = {"input": nf.inlet(2, 3, 4), "flat": flat, "if": nf.counter(1), "output": nf.outlet(24)}
-    (neuron,) = load(nf.write(tmp_path / "net.nir", nodes)).graph.of_type(Neuron)
+    path = nf.write(tmp_path / "net.nir", nodes)
+    (neuron,) = load(path, dialect="sinabs").graph.of_type(Neuron)
     assert neuron.shape == flattened
 
 
@@ -430,12 +431,11 @@ def test_dialects(tmp_path: Path) -> None:
     cells = {
         "snntorch 0.0001": nf.lif(3, tau=5e-4, r=5.0),
         "rockpool 0.0001": nf.lif(3, tau=2.5e-3, r=np.exp(-x) / x),
-        "sinabs 1.0": nf.counter(3),
         "nir 0.001": nf.lif(3, tau=np.array([5e-3, 4e-3, 3e-3]), r=[5.0, 4.0, 3.0]),
         "spikingjelly 0.0001": nf.counter(3, r=1e4),
     }
     for expected, cell in cells.items():
-        options = {"reset": "zero"} if expected.startswith("snntorch") else {}
+        options = {"reset": "subtract"} if expected.startswith("snntorch") else {}
         assert detected(tmp_path, cell, **options) == expected
     assert detected(tmp_path, nf.lif(3, tau=0.01, r=1.0), dt=1e-3) == "norse 0.001"
     assert detected(tmp_path, nf.lif(3, tau=0.01, r=[1.0, 2.0, 3.0]), dt=1e-3) == "nir 0.001"
@@ -461,17 +461,18 @@ def test_spikes_of_several_in_a_step(tmp_path: Path) -> None:
     path = nf.write(tmp_path / "net.nir", nodes)
     ones = np.ones((1, 3, 2))
     for options, most, sent in (
-        ({}, 7, [5, 5, 5]),
-        ({"max_spikes": 3}, 3, [3, 3, 3]),
-        ({"max_spikes": 1}, 1, [1, 1, 1]),
+        ({"dialect": "sinabs"}, 7, [5, 5, 5]),
+        ({"dialect": "sinabs", "max_spikes": 3}, 3, [3, 3, 3]),
+        ({"dialect": "sinabs", "max_spikes": 1}, 1, [1, 1, 1]),
         ({"dialect": "norse"}, 1, [1, 1, 1]),
     ):
         (neuron,) = load(path, **options).graph.of_type(Neuron)
         assert neuron.model.max_out == most
         out = interp.run(load(path, **options).graph, ones).output
         np.testing.assert_array_equal(out[0, :, 0], sent)
-    notes = [a.value for a in load(path, max_spikes=3).assumptions if a.source == "given"]
-    assert notes == ["at most 3 spikes a step; what exceeds them waits in the membrane"]
+    model = load(path, dialect="sinabs", max_spikes=3)
+    notes = [a.value for a in model.assumptions if a.source == "given"]
+    assert notes == ["sinabs", "at most 3 spikes a step; what exceeds them waits in the membrane"]
 
 
 def test_the_file_wins_over_its_dialect_and_options_over_the_file(tmp_path: Path) -> None:
@@ -499,9 +500,9 @@ def test_a_delayed_loop_of_counts(tmp_path: Path) -> None:
     nodes = nf.tiny(lif=nf.counter(3), lag=lag, lag2=lag, back=nf.linear(-np.eye(3)))
     edges = [*pairwise(nf.tiny()), *pairwise(["lif", "lag", "lag2", "back", "lif"])]
     path = nf.write(tmp_path / "net.nir", nodes, edges)
-    graph = load(path, dt=1e-3).graph
+    graph = load(path, dialect="sinabs", dt=1e-3).graph
     assert [(d.kind, d.high, d.steps) for d in graph.of_type(Delay)] == [("count", 255, 2)] * 2
-    few = load(path, dt=1e-3, max_spikes=3).graph
+    few = load(path, dialect="sinabs", dt=1e-3, max_spikes=3).graph
     assert [d.high for d in few.of_type(Delay)] == [3, 3]
     assert interp.run(few, np.ones((1, 5, 2))).output.max() == 2
 
@@ -570,14 +571,14 @@ def test_what_the_nir_package_reads(name: str, models: Path) -> None:
 
 def test_input_kinds(tmp_path: Path) -> None:
     path = nf.write(tmp_path / "net.nir", nf.tiny(lif=nf.counter(3)))
-    (plain,) = load(path).graph.of_type(Input)
-    (counts,) = load(path, input_kind="count", input_high=7).graph.of_type(Input)
-    (values,) = load(path, input_kind="current").graph.of_type(Input)
+    (plain,) = load(path, dialect="sinabs").graph.of_type(Input)
+    (counts,) = load(path, dialect="sinabs", input_kind="count", input_high=7).graph.of_type(Input)
+    (values,) = load(path, dialect="sinabs", input_kind="current").graph.of_type(Input)
     assert [(n.kind, n.high) for n in (plain, counts, values)] == [
         ("spike", 1), ("count", 7), ("current", 1)
     ]  # fmt: skip
     said = nf.write(tmp_path / "said.nir", nf.tiny(lif=nf.counter(3)), encoder="direct")
-    assert load(said).graph.input.kind == "current"
+    assert load(said, dialect="sinabs").graph.input.kind == "current"
 
 
 # --- names ---
@@ -589,7 +590,7 @@ def test_names_become_safe_and_unique(tmp_path: Path) -> None:
         name: nf.counter(2) if i % 2 else nf.linear(np.eye(2)) for i, name in enumerate(names[1:])
     }
     nodes = {"input": nf.inlet(2), **body, "out put": nf.outlet(2)}
-    model = load(nf.write(tmp_path / "3 nets!.nir", nodes))
+    model = load(nf.write(tmp_path / "3 nets!.nir", nodes), dialect="sinabs")
     found = [node.name for node in model.graph.nodes]
     assert len({n.lower() for n in found}) == len(found)
     assert all(n.isascii() and n.isidentifier() and n[0].isalpha() and len(n) <= 45 for n in found)

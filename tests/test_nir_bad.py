@@ -227,7 +227,6 @@ IMAGE = {"input": nf.inlet(1, 4, 4)}
         ({"output": nf.outlet(5)}, r"output: has shape \(5,\), but \(3,\) arrives"),
         ({"input": nf.inlet(2, 0)}, "input: shape is .*not whole numbers from 1 up"),
         ({"lif": nf.lif(3, tau=-1.0)}, "lif: tau must be positive, not -1"),
-        ({"lif": nf.counter(3, theta=0.0)}, "lif: several spikes a step need a positive threshold"),
         ({**IMAGE, "fc": conv(input_shape=[5, 5])}, r"fc: input_shape is \(5, 5\), but the signal"),
         ({**IMAGE, "fc": conv(weight=np.ones((1, 2, 3, 3)))}, "fc: weight .* does not fit 1 chan"),
         ({**IMAGE, "fc": conv(weight=np.ones((1, 1, 9, 9)))}, "fc: a window of 9 does not fit 4"),
@@ -253,6 +252,11 @@ IMAGE = {"input": nf.inlet(1, 4, 4)}
 )  # fmt: skip
 def test_nodes(nodes: Any, pattern: str, tmp_path: Path) -> None:
     says(swap(**nodes)(tmp_path), pattern)
+
+
+def test_several_spikes_for_no_threshold(tmp_path: Path) -> None:
+    pattern = "lif: several spikes a step need a positive threshold"
+    says(swap(lif=nf.counter(3, theta=0.0))(tmp_path), pattern, dialect="sinabs")
 
 
 def test_a_delay_behind_a_bias(tmp_path: Path) -> None:

@@ -40,14 +40,17 @@ def membranes(path: Path, x: Any, **options: Any) -> Any:
 )
 def test_the_reset_of_snntorch_must_be_chosen(cell: Any, tmp_path: Path) -> None:
     path = net(tmp_path, cell)
-    for options in ({}, {"dialect": "snntorch"}, {"reset_timing": "at_spike"}):
+    for options in ({"dialect": "snntorch"}, {"dialect": "snntorch", "reset_timing": "at_spike"}):
         with pytest.raises(
             FrontendError, match=r"reset: snnTorch .* cannot say which lif"
         ) as error:
             load(path, **options)
         assert "--reset zero or --reset subtract" in error.value.hint
     drive = np.ones((12, 2))
-    seen = [membranes(path, drive, reset=reset).tolist() for reset in ("zero", "subtract")]
+    seen = [
+        membranes(path, drive, dialect="snntorch", reset=reset).tolist()
+        for reset in ("zero", "subtract")
+    ]
     assert seen[0] != seen[1], "the choice must matter"
     assert notes(load(path, reset="subtract"), "reset") == ["subtract (given)"]
 
@@ -58,7 +61,7 @@ def test_no_reset_is_asked_for_where_nothing_resets_or_the_file_says_it(tmp_path
     said = net(tmp_path, nf.lif(3, **SNNTORCH), dialect="snntorch", reset="subtract")
     assert notes(load(said), "reset") == ["subtract (in the file)"]
     own = nf.lif(3, **SNNTORCH) | {"metadata/qspinn/reset": "zero"}
-    assert "zero" in notes(load(net(tmp_path, own)), "reset")[0]
+    assert "zero" in notes(load(net(tmp_path, own), dialect="snntorch"), "reset")[0]
 
 
 def test_a_bare_file_means_the_equations_and_nothing_is_asked(tmp_path: Path) -> None:
@@ -78,7 +81,7 @@ def test_snntorch_rests_at_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "choices"),
     [
-        (nf.cuba(3, syn=0.005, mem=0.01), ("nir", "norse")),
+        (nf.cuba(3, syn=0.005, mem=0.01), ("norse", "nir")),
         (nf.lif(3, tau=10.0, r=1.0), ("sinabs", "nir")),
     ],
 )
@@ -92,9 +95,35 @@ def test_dialects_that_write_the_same_numbers(
         load(path, dt=1e-3)
     assert f"--dialect {choices[0]} or --dialect {choices[1]}" in error.value.hint
     drive = np.ones((6, 2))
-    a, b = (membranes(path, drive, dt=1e-3, dialect=name) for name in choices)
+    a, b = (
+        membranes(
+            path, drive, dt=1e-3, dialect=name, **({"r_scale": "jump"} if name == "sinabs" else {})
+        )
+        for name in choices
+    )
     assert not np.allclose(a, b)
     assert load(net(tmp_path, cell, dt=1e-3, compare=">")).meta["dialect"] == "nir"
+
+
+def test_a_reading_that_differs_at_the_threshold_alone_is_said(tmp_path: Path) -> None:
+    path = net(tmp_path, nf.lif(3, tau=0.01, r=1.0))
+    assert notes(load(path, dt=1e-3), "fires at") == [
+        "> (inferred: as norse computes; as spikingjelly, which writes such files, too, it is >=)"
+    ]
+    given = load(path, dt=1e-3, dialect="norse")
+    assert notes(given, "fires at") == ["> (inferred: as norse computes)"]
+
+
+def test_sinabs_is_asked_for_its_gain(tmp_path: Path) -> None:
+    path = net(tmp_path, nf.lif(3, tau=10.0, theta=9.0))
+    with pytest.raises(FrontendError, match=r"r_scale: sinabs .* norm_input alike") as error:
+        load(path, dialect="sinabs")
+    assert "--r-scale equation" in error.value.hint
+    one = [
+        membranes(path, np.ones((2, 2)), dialect="sinabs", r_scale=r)[0]
+        for r in ("equation", "jump")
+    ]
+    assert one[0] < one[1]
 
 
 # --- every choice has an option, and every option is reported ---
@@ -111,7 +140,7 @@ def test_the_lower_clamp(tmp_path: Path) -> None:
         assert membranes(path, x, **options).min() == pytest.approx(least)
         source = "inferred: as norse computes" if v_min is None else "given"
         assert notes(load(path, **options), "lower clamp") == [f"{said} ({source})"]
-    counter = net(tmp_path, nf.counter(3))
+    counter = net(tmp_path, nf.counter(3), dialect="sinabs")
     assert notes(load(counter), "lower clamp") == ["at -1 (inferred: as sinabs computes)"]
     assert notes(load(counter, v_min="none"), "lower clamp") == ["none (given)"]
 

@@ -15,7 +15,8 @@ def load(source: Any, sample_input: Any = None, **options: Any) -> Imported:
 
     Args:
         source: The path of a file (`qspinn.frontends.load_model`), or a `torch.nn.Module` of
-            snnTorch, Norse, SpikingJelly or sinabs (`qspinn.frontends.live.load`).
+            snnTorch, Norse, SpikingJelly, sinabs, Rockpool or lava-dl
+            (`qspinn.frontends.live.load`).
         sample_input: For a module: an example of what it takes.
         options: Of the function that reads it.
 

@@ -19,10 +19,9 @@ from qspinn.frontends.nir_dialect import (
     SCALES,
     STARTS,
     Dialect,
-    Guess,
-    detect,
 )
 from qspinn.frontends.nir_file import FileNode
+from qspinn.frontends.nir_writers import Guess, detect
 from qspinn.frontends.report import (
     DEFAULT,
     GIVEN,
@@ -142,17 +141,18 @@ def settle(
     """
     given = _checked(options, "option")
     written = words(graph.meta, "metadata.qspinn")
-    guess = detect(neurons)
+    guess = detect(graph)
     name, source = _dialect(given, written, guess)
     dialect = DIALECTS[name]
     same = name == guess.dialect
     usual = inferred(f"as {name} computes") if name != "nir" else DEFAULT
+    compare = _compare_source(dialect, guess, usual) if same and source != GIVEN else usual
     settings = {
-        "dt": Choice(*_dt(dialect, guess, same=same)),
+        "dt": Choice(*_dt(dialect, guess)),
         "integrator": Choice(dialect.integrator, usual),
         "reset": Choice(dialect.reset, usual if dialect.reset else DEFAULT),
         "reset_timing": Choice(None, usual),
-        "compare": Choice(dialect.compare, usual),
+        "compare": Choice(dialect.compare, compare),
         "synapse": Choice(dialect.synapse, usual),
         "max_spikes": Choice(None, usual),
         "v_min": Choice(None, usual),
@@ -169,6 +169,7 @@ def settle(
         settings["input_kind"] = Choice("current", IN_FILE)
     rules = Rules(dialect, settings, given, written)
     _require_reset(rules, neurons)
+    _require_gain(rules, neurons)
     return rules, _report(rules, source)
 
 
@@ -179,15 +180,42 @@ def _dialect(given: Mapping[str, Any], written: Mapping[str, Any], guess: Guess)
         return written["dialect"], IN_FILE
     if any(word in written for word in SEMANTICS):
         return "nir", IN_FILE
-    if guess.rivals:
-        choices = (guess.dialect, *guess.rivals)
+    rivals = _open(guess, given)
+    if rivals:
+        choices = (guess.dialect, *rivals)
         raise FrontendError(
             f"the file is as {' and '.join(choices)} would write it, and they mean different "
             f"spikes by it ({guess.reason})",
             at="dialect",
-            hint=f"give --dialect {' or --dialect '.join(choices)}; nir means the bare equations",
+            hint=f"give {' or '.join(_option(name) for name in choices)}; "
+            + (HINTS["nir"] if "nir" in choices else "or load the network itself (qspinn.load)"),
         )
     return guess.dialect, inferred(guess.reason)
+
+
+HINTS = {
+    "snntorch": " (with --reset zero or --reset subtract, whichever reset_mechanism was)",
+    "nir": "nir means the bare equations",
+}
+
+
+def _option(name: str) -> str:
+    return f"--dialect {name}{HINTS[name] if name == 'snntorch' else ''}"
+
+
+def _open(guess: Guess, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The rivals that no option rules out: SpikingJelly writes no file of a soft reset."""
+    soft = guess.dialect == "snntorch" and given.get("reset") == "subtract"
+    return tuple(name for name in guess.rivals if not (soft and name == "spikingjelly"))
+
+
+def _compare_source(dialect: Dialect, guess: Guess, usual: str) -> str:
+    """Why a potential equal to the threshold fires or not, where only that is open."""
+    others = [n for n in guess.alike if DIALECTS[n].compare != dialect.compare]
+    if not others:
+        return usual
+    means = DIALECTS[others[0]].compare
+    return f"{usual}; as {others[0]}, which writes such files, too, it is {means}"
 
 
 def _require_reset(rules: Rules, neurons: Sequence[FileNode]) -> None:
@@ -204,16 +232,37 @@ def _require_reset(rules: Rules, neurons: Sequence[FileNode]) -> None:
             "snnTorch writes networks that reset to zero and by subtraction alike: the file "
             f"cannot say which {', '.join(open_[:4])} was trained with",
             at="reset",
-            hint="give --reset zero or --reset subtract, whichever reset_mechanism was; "
-            "SpikingJelly without decay_input writes such numbers, too: --dialect spikingjelly",
+            hint="give --reset zero or --reset subtract, whichever reset_mechanism was; with none, "
+            "or with reset_delay=False, load the network itself (qspinn.load)",
         )
 
 
-def _dt(dialect: Dialect, guess: Guess, *, same: bool) -> tuple[float | None, str]:
-    if same and guess.dt is not None:
-        return guess.dt, inferred(guess.reason)
+def _require_gain(rules: Rules, neurons: Sequence[FileNode]) -> None:
+    """Refuse to guess whether sinabs scaled the input of its leaky neurons.
+
+    Raises:
+        FrontendError: Neither an option nor the file says it.
+    """
+    if rules.dialect.name != "sinabs" or rules["r_scale"].value is not None:
+        return
+    plain = [n for n in neurons if n.kind in ("LI", "LIF") and (n.array("r") == 1).all()]
+    open_ = [n.label for n in plain if not rules.at(n)["r_scale"].value]
+    if open_:
+        raise FrontendError(
+            "sinabs writes leaky neurons with and without norm_input alike: the file cannot say "
+            f"which {', '.join(open_[:4])} was trained with",
+            at="r_scale",
+            hint="give --r-scale equation for norm_input=True (its default) or --r-scale jump for "
+            "norm_input=False",
+        )
+
+
+def _dt(dialect: Dialect, guess: Guess) -> tuple[float | None, str]:
+    fit = guess.fits.get(dialect.name)
+    if fit is not None and fit.dt is not None:
+        return fit.dt, inferred(fit.reason)
     if dialect.dt is not None:
-        return dialect.dt, inferred(f"{dialect.name} has no other")
+        return dialect.dt, inferred(f"what {dialect.name} exports with by default")
     return None, DEFAULT
 
 

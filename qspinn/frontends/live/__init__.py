@@ -1,6 +1,7 @@
-"""Live torch modules of snnTorch, Norse, SpikingJelly and sinabs as float graphs of ours.
+"""Live torch modules of snnTorch, Norse, SpikingJelly, sinabs and Rockpool as float graphs.
 
-Parameters are read from the modules, in float64; what has no exact counterpart is refused by the
+lava-dl's networks are read through the file that they export (`slayer`). Of the others
+parameters are read from the modules, in float64; what has no exact counterpart is refused by the
 module's path. Nothing here imports a framework: a module's classes say whose it is.
 """
 
@@ -10,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qspinn.errors import FrontendError, located
+from qspinn.frontends.live import slayer
 from qspinn.frontends.live.build import Build, Choices
 from qspinn.frontends.live.modules import kind, label, leading, leaves, plain
+from qspinn.frontends.live.moving import behind
 from qspinn.frontends.live.walk import follow, input_shape
 from qspinn.frontends.nir_flatten import safe
 from qspinn.frontends.report import Assumption, Imported, inferred
@@ -50,6 +53,10 @@ def load(
     Raises:
         FrontendError: A module has no exact counterpart, or more must be said.
     """
+    if slayer.is_network(module):
+        options = {"readout": readout, "input_kind": input_kind, "input_high": input_high,
+                   "max_spikes": max_spikes, "output": output}  # fmt: skip
+        return slayer.load(module, sample_input, safe(name or type(module).__name__), options)
     build = Build(Choices(readout, input_kind, input_high, max_spikes, output))
     with located("net"):
         samples = _samples(module, sample_input)
@@ -77,7 +84,7 @@ def load(
             ends = traced(build, module, samples, lead)
         packages = sorted({kind(each).package for _, each in leaves(module)} - {"", "torch"})
         word = safe(name or type(module).__name__)
-        graph = build.finish(word, ends)
+        graph = build.finish(word, behind(build, ends))
     whose = Assumption(
         "framework", ", ".join(packages) or "torch", inferred("the modules' classes")
     )
@@ -115,7 +122,7 @@ def _like(module: Any, sample: Any) -> Any:
     import torch
 
     sample = torch.as_tensor(sample)
-    own = next((p for p in module.parameters() if p.is_floating_point()), None)
+    own = next((p for _, p in module.named_parameters() if p.is_floating_point()), None)
     return sample if own is None else sample.to(own.device, own.dtype)
 
 

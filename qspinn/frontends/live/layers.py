@@ -267,6 +267,6 @@ LAYERS: Mapping[str, Handler] = {
 }
 RANKS: Mapping[str, int] = {
     "Linear": 1, "Conv1d": 2, "Conv2d": 3, "AvgPool2d": 3, "LPPool2d": 3, "MaxPool2d": 3,
-    "AdaptiveAvgPool2d": 3, "BatchNorm2d": 3,
+    "AdaptiveAvgPool2d": 3, "BatchNorm2d": 3, "LinearTorch": 1,
 }  # fmt: skip
 """How many dimensions a signal has for a layer, without batch and time."""

@@ -7,24 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from qspinn.errors import FrontendError
-from qspinn.frontends.live import norse, sinabs, snntorch, spikingjelly
+from qspinn.frontends.live import norse, rockpool, sinabs, snntorch, spikingjelly
 from qspinn.frontends.live.cells import Neurons
 from qspinn.frontends.live.layers import LAYERS, Handler
 
-CELLS: Mapping[str, Mapping[str, Neurons]] = {
-    each.PACKAGE: each.CELLS for each in (snntorch, norse, spikingjelly, sinabs)
-}
+_FRAMEWORKS = (snntorch, norse, spikingjelly, sinabs, rockpool)
+CELLS: Mapping[str, Mapping[str, Neurons]] = {each.PACKAGE: each.CELLS for each in _FRAMEWORKS}
 OWN_LAYERS: Mapping[str, Mapping[str, Handler]] = {
     "torch": LAYERS,
     spikingjelly.PACKAGE: spikingjelly.OWN_LAYERS,
     sinabs.PACKAGE: sinabs.OWN_LAYERS,
+    rockpool.PACKAGE: rockpool.OWN_LAYERS,
 }
+REFUSED: Mapping[str, Mapping[str, str]] = {each.PACKAGE: each.REFUSED for each in _FRAMEWORKS}
 SHORT = {"torch": "nn", "snntorch": "snn"}
 
 IN_ORDER = {
     ("torch", "Sequential"), ("norse", "SequentialState"), ("norse", "Lift"),
     ("spikingjelly", "MultiStepContainer"), ("spikingjelly", "SeqToANNContainer"),
     ("spikingjelly", "StepModeContainer"), ("sinabs", "Repeat"), ("sinabs", "Network"),
+    ("rockpool", "TorchSequential"),
 }  # fmt: skip
 """Containers that run their children one after the other."""
 STEPWISE = {"Lift", "MultiStepContainer", "SeqToANNContainer", "Repeat"}
@@ -86,8 +88,9 @@ def unread(module: Any) -> FrontendError:
     """Why a module of a framework is refused."""
     found = kind(module)
     known = sorted((*CELLS.get(found.package, ()), *OWN_LAYERS.get(found.package, ())))
+    why = REFUSED.get(found.package, {}).get(found.name)
     return FrontendError(
-        "has no exact counterpart in qspinn",
+        "has no exact counterpart in qspinn" + (f": {why}" if why else ""),
         hint=f"of {SHORT.get(found.package, found.package)} these are read: {', '.join(known)}",
     )
 
@@ -132,6 +135,8 @@ def takes_time(module: Any) -> bool | None:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:
         return "Squeeze" not in found.name
+    if found.neurons and (found.package == "rockpool" or found.name == "StateLeaky"):
+        return True
     return False if found.neurons else None
 
 

@@ -60,12 +60,29 @@ def _refractory(module: Any, shape: Shape, *, synapse: str = "new") -> Cell:
     return _cell(module.p.lif, module.dt, shape, **fires)
 
 
+def adaptive(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """LSNN and LSNNCell: a spike raises the threshold; the current moves the membrane late."""
+    made = _adaptive(module, wires[0].shape)
+    return build.neurons(build.name(path), wires, made)
+
+
+def _adaptive(module: Any, shape: Shape) -> Cell:
+    """What the threshold is above v_th has decayed when a step compares with it."""
+    p = module.p
+    _step(p)
+    decay = 1 - array(module.dt * p.tau_adapt_inv)
+    return _cell(p, module.dt, shape, synapse="old", adaptation_decay=decay,
+                 adaptation_step=decay * array(p.beta), **_fires(p))  # fmt: skip
+
+
 def recurrent(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
-    """LIFRecurrent and LIFRefracRecurrent with their two matrices."""
+    """LIFRecurrent, LIFRefracRecurrent and LSNNRecurrent with their two matrices."""
     name, weights = build.name(path), array(module.recurrent_weights)
     shape = (len(weights),)
     if hasattr(module.p, "lif"):
         made = _refractory(module, shape)
+    elif hasattr(module.p, "tau_adapt_inv"):
+        made = _adaptive(module, shape)
     else:
         _step(module.p)
         made = _cell(module.p, module.dt, shape, **_fires(module.p))
@@ -124,7 +141,7 @@ def _cell(p: Any, dt: float, shape: Shape, **fires: Any) -> Cell:
     params = {"decay": 1 - array(share), "bias": array(share) * array(p.v_leak), **_plain(fires)}
     if hasattr(p, "tau_syn_inv"):
         params["current_decay"] = 1 - array(dt * p.tau_syn_inv)
-    for name in ("decay", "current_decay"):
+    for name in ("decay", "current_decay", "adaptation_decay"):
         if name in params and (params[name] < 0).any():
             raise FrontendError(
                 f"dt = {dt:g} exceeds a time constant: an Euler step would give the "
@@ -177,4 +194,25 @@ CELLS: Mapping[str, Neurons] = {
     "LILinearCell": linear_integrator,
     "IAF": iaf,
     "IAFCell": iaf,
+    "LSNN": adaptive,
+    "LSNNCell": adaptive,
+    "LSNNRecurrent": recurrent,
+    "LSNNRecurrentCell": recurrent,
 }
+_PRODUCTS = "its membrane is multiplied by another state"
+_EXPONENT = "its membrane moves by an exponential of itself"
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(("Izhikevich", "IzhikevichCell", "IzhikevichRecurrent",
+                     "IzhikevichRecurrentCell"), "its membrane is squared"),
+    **dict.fromkeys(("LIFEx", "LIFExCell", "LIFExRecurrent", "LIFExRecurrentCell"), _EXPONENT),
+    **dict.fromkeys(("LIFAdEx", "LIFAdExCell", "LIFAdExRecurrent", "LIFAdExRecurrentCell",
+                     "LIFAdExRefracCell", "LIFAdExRefracRecurrent",
+                     "LIFAdExRefracRecurrentCell"), _EXPONENT),
+    "CobaLIFCell": _PRODUCTS,
+    "LIFMCRecurrentCell": "its neurons are coupled through their membranes",
+    "LIFMCRefracRecurrentCell": "its neurons are coupled through their membranes",
+    "LIFCorrelation": "it correlates spikes beside its neurons",
+    "RecurrentSequential": "what it sends comes back into its first module, before that is called; "
+    "write the loop in a forward pass",
+}  # fmt: skip
+"""Why other neurons have no counterpart."""

@@ -15,6 +15,7 @@ from qspinn.fixed import FloatArray
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell
 from qspinn.frontends.live.layers import LAYERS, Handler, array, sum_pool
+from qspinn.frontends.nir_neurons import Cell
 from qspinn.ir import Linear, Param
 
 PACKAGE = "sinabs"
@@ -24,8 +25,21 @@ def lif(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) 
     """LIF and IAF, with or without synaptic current, and recurrent."""
     params, gain = _coefficients(module)
     fires, several, most = _firing(module)
+    reset, to = _reset(module)
+    if to:
+        # sinabs adds the reset value in every step: a membrane that is counted from there.
+        params["bias"] = params.get("decay", 1.0) * to
+        fires |= {"v_min": fires["v_min"] - to} if "v_min" in fires else {}
+        build.note(path, f"adds its reset value {to:g} in every step, as sinabs does; its "
+                   "membrane is counted from there")  # fmt: skip
     made = cell(wires[0].shape, {**params, **fires}, gain=gain, several=several, compare=">=",
-                reset=_reset(module))  # fmt: skip
+                reset=reset, start=-to)  # fmt: skip
+    return _looped(build, path, module, wires, made, gain, most)
+
+
+def _looped(build: Build, path: str, module: Any, wires: Sequence[Wire], made: Cell,
+            gain: FloatArray, most: int) -> Wire:  # fmt: skip
+    """The neurons, with their feedback where they have one."""
     name, currents, start = build.name(path), list(wires), None
     if hasattr(module, "rec_connect"):
         back = build.delayed(name, wires[0].shape)
@@ -35,7 +49,7 @@ def lif(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) 
     return _started(build, name, currents, made, start, most)
 
 
-def _started(build: Build, name: str, currents: list[Wire], made: Any, bias: FloatArray | None,
+def _started(build: Build, name: str, currents: list[Wire], made: Cell, bias: FloatArray | None,
              most: int) -> Wire:  # fmt: skip
     """The neurons; a recurrent bias, which is absent in the first step, is taken back there."""
     if bias is None:
@@ -47,7 +61,7 @@ def _started(build: Build, name: str, currents: list[Wire], made: Any, bias: Flo
     build.note(name, "starts so that the recurrent bias is absent in the first step, as in sinabs")
     if "current_decay" in made.values:
         return build.neurons(name, currents, made, current=start, most=most)
-    return build.neurons(name, currents, made, membrane=start, most=most)
+    return build.neurons(name, currents, made, membrane=made.start + start, most=most)
 
 
 def _feedback(build: Build, path: str, module: Any, back: Wire) -> tuple[Wire, FloatArray | None]:
@@ -87,17 +101,15 @@ def adaptive(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: 
         params["current_decay"] = params["current_decay"] * (1 - params["decay"])
     decay = array(module.alpha_adapt_calculated)
     fires, several, _ = _firing(module, array(module.b0))
-    if several or _reset(module, adaptive=True) != "subtract":
+    if several or _reset(module, adaptive=True)[0] != "subtract":
         raise FrontendError("adapts, and sends several spikes a step or resets to zero")
     params |= {
         **fires,
         "adaptation_decay": decay,
         "adaptation_step": array(module.adapt_scale) * (1 - decay),
     }
-    if hasattr(module, "rec_connect"):
-        raise FrontendError("is recurrent and adapts; only LIFRecurrent and IAFRecurrent are read")
     made = cell(wires[0].shape, params, gain=gain, compare=">=", reset="subtract")
-    return build.neurons(build.name(path), wires, made)
+    return _looped(build, path, module, wires, made, gain, 0)
 
 
 def _coefficients(module: Any) -> tuple[dict[str, Any], FloatArray]:
@@ -131,7 +143,8 @@ def _firing(module: Any, threshold: FloatArray | None = None) -> tuple[dict[str,
     return found, limit != 1, int(limit or 0)
 
 
-def _reset(module: Any, *, adaptive: bool = False) -> str:
+def _reset(module: Any, *, adaptive: bool = False) -> tuple[str, float]:
+    """The kind of the reset, and what sinabs adds to the membrane with it in every step."""
     function = module.reset_fn
     kind = type(function).__name__
     if kind == "MembraneSubtract":
@@ -139,15 +152,10 @@ def _reset(module: Any, *, adaptive: bool = False) -> str:
         if value is None or (
             not adaptive and np.all(array(value) == array(module.spike_threshold))
         ):
-            return "subtract"
+            return "subtract", 0.0
         raise FrontendError(f"subtracts {value} after a spike, and not its threshold")
     if kind == "MembraneReset":
-        if function.reset_value == 0:
-            return "zero"
-        raise FrontendError(
-            f"adds its reset value, {function.reset_value}, in every step (sinabs' MembraneReset)",
-            hint="give MembraneReset the reset value 0",
-        )
+        return "zero", float(function.reset_value)
     raise FrontendError(f"resets by {kind}; MembraneSubtract and MembraneReset are read")
 
 
@@ -157,4 +165,11 @@ CELLS: Mapping[str, Neurons] = {
     **dict.fromkeys(("ExpLeak", "ExpLeakSqueeze"), leak),
     **dict.fromkeys(("ALIF", "ALIFSqueeze", "ALIFRecurrent"), adaptive),
 }
+REFUSED: Mapping[str, str] = {
+    "NeuromorphicReLU": "it quantizes and sends values, without time",
+    "QuantizeLayer": "it rounds values",
+    "SpikingMaxPooling2dLayer": "it passes the input on that spiked most, which it counts",
+    "Merge": "it reads two inputs; write the sum in a forward pass",
+}
+"""Why other modules have no counterpart."""
 OWN_LAYERS: Mapping[str, Handler] = {"SumPool2d": sum_pool}

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from qspinn import neurons
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
 from qspinn.frontends.live.layers import LAYERS, array
 from qspinn.frontends.nir_neurons import span
 from qspinn.ir import Param, Scale
-from qspinn.neurons import unreset, without_delay
 
 PACKAGE = "snntorch"
 
@@ -60,32 +60,68 @@ def recurrent(build: Build, path: str, module: Any, wires: Sequence[Wire], lead:
 
 
 def alpha(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
-    """Two synaptic currents of a shape of their own."""
-    raise FrontendError(
-        "keeps two synaptic currents, and its membrane is their difference: qspinn has no such "
-        "neuron",
-        hint="train with snn.Synaptic",
-    )
+    """Alpha: its currents are scaled by what snnTorch scales their difference by."""
+    _require(module)
+    rise, fall = (array(getattr(module, name).clamp(0, 1)) for name in ("alpha", "beta"))
+    with np.errstate(divide="ignore"):
+        gain = np.log(rise) / (np.log(fall) - np.log(rise)) + 1
+    reset = module.reset_mechanism
+    params = {"threshold": module.threshold, "excitation_decay": rise, "inhibition_decay": fall}
+    if reset == "subtract":
+        params |= {"step": gain * array(module.threshold), "share": 1 / gain}
+    timing = {"zero": "next_discard", "subtract": "next_after_decay", "none": "at_spike"}[reset]
+    made = cell(wires[0].shape, params, gain=gain, reset=reset, timing=timing)
+    return build.neurons(build.name(path), wires, made, model=neurons.alpha(reset))
+
+
+def delta(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """DeltaLeaky: it compares steps of its membrane, and resets nothing."""
+    _require(module)
+    params = {"decay": module.beta, "threshold": module.delta_threshold}
+    made = cell(wires[0].shape, params, reset="none")
+    return build.neurons(build.name(path), wires, made, model=neurons.delta())
+
+
+def unending(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """StateLeaky: its convolution over all steps is a decay, and nothing resets it."""
+    import torch
+
+    if module.kernel_truncation_steps is not None:
+        raise FrontendError(
+            f"forgets its input after {module.kernel_truncation_steps} steps, which no decay does",
+            hint="give it kernel_truncation_steps=None",
+        )
+    name, shape = build.name(path), wires[0].shape
+    params = {"decay": torch.exp(-1 / module.tau)}
+    if not module.output:
+        return build.neurons(name, wires, cell(shape, params))
+    _require(module)
+    made = cell(shape, {**params, "threshold": module.threshold}, reset="none")
+    build.readable[name] = cell(shape, params)
+    return build.neurons(name, wires, made, model=neurons.unreset(), factor=_factor(module))
+
+
+def _factor(module: Any) -> float:
+    """What a spike is multiplied by."""
+    factor = array(module.graded_spikes_factor)
+    if factor.size != 1:
+        raise FrontendError(f"sends spikes of {factor.size} different values")
+    return float(factor.reshape(()))
 
 
 def _neurons(
     build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any], *,
     zero: str, gain: Any = 1.0, feedback: bool = False,
 ) -> Wire:  # fmt: skip
-    refuse(module, inhibition=False, state_quant=False)
+    _require(module)
     shape, synapse = wires[0].shape, "new" if "current_decay" in params else ""
-    kind, factor = module.reset_mechanism, array(module.graded_spikes_factor)
-    if factor.size != 1:
-        raise FrontendError(f"sends spikes of {factor.size} different values")
+    kind, factor = module.reset_mechanism, _factor(module)
     params["threshold"] = module.threshold
-    compare = compares(module.spike_grad, module.threshold + 0.0)
-    if compare != ">":
-        raise FrontendError(f"its spike function fires at {compare} the threshold, its reset at >")
     late = bool(getattr(module, "reset_delay", True))
     name = build.name(path)
     model = None
     if kind == "none":
-        model = unreset(synapse=synapse)
+        model = neurons.unreset(synapse=synapse)
         made = cell(shape, params, gain=gain, reset="none")
         build.readable[name] = cell(
             shape, {k: v for k, v in params.items() if k != "threshold"}, gain=gain
@@ -97,12 +133,20 @@ def _neurons(
         if (array(module.threshold) < 0).any():
             raise FrontendError("has a negative threshold and reset_delay=False")
         made = cell(shape, params, gain=gain, reset=kind)
-        model = without_delay(synapse=synapse) if kind == "subtract" else None
+        model = neurons.without_delay(synapse=synapse) if kind == "subtract" else None
     currents = list(wires)
     if feedback:
         back = build.delayed(name, shape)
         currents.append(_feedback(build, f"{path}.recurrent", module.recurrent, back))
-    return build.neurons(name, currents, made, model=model, factor=float(factor.reshape(())))
+    return build.neurons(name, currents, made, model=model, factor=factor)
+
+
+def _require(module: Any) -> None:
+    """Refuse what no neuron of snnTorch's may have here."""
+    refuse(module, inhibition=False, state_quant=False)
+    compare = compares(module.spike_grad, module.threshold + 0.0)
+    if compare != ">":
+        raise FrontendError(f"its spike function fires at {compare} the threshold, its reset at >")
 
 
 def _feedback(build: Build, path: str, module: Any, back: Wire) -> Wire:
@@ -121,4 +165,15 @@ CELLS: Mapping[str, Neurons] = {
     "RLeaky": recurrent,
     "RSynaptic": recurrent,
     "Alpha": alpha,
+    "DeltaLeaky": delta,
+    "StateLeaky": unending,
 }
+REFUSED: Mapping[str, str] = {
+    "SLSTM": "its gates multiply states and pass them through sigmoid and tanh",
+    "SConv2dLSTM": "its gates multiply states and pass them through sigmoid and tanh",
+    "LeakyParallel": "it passes its membrane through a rectifier and never resets it",
+    "AssociativeLeaky": "it multiplies states with each other",
+    "LeakyKernel": "it passes its membrane through a rectifier and never resets it",
+    "LinearLeaky": "it has a connection inside; build it of a Linear and a StateLeaky",
+}
+"""Why other neurons have no counterpart."""

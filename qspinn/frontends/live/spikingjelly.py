@@ -5,9 +5,14 @@ Read in SpikingJelly 0.0.0.0.14 and 2.0. A hard reset also is where membranes st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from qspinn import neurons
+from qspinn.dynamics import Model
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
@@ -39,6 +44,36 @@ def current_based(build: Build, path: str, module: Any, wires: Sequence[Wire], l
     return _neurons(build, path, module, wires, params)
 
 
+def rectified(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """KLIFNode: its charge is multiplied by k and cut at zero; with `scale_reset` v is k times v.
+
+    What is cut before a threshold above zero is cut behind it as well.
+    """
+    k, share, rest = array(module.k), 1.0 / module.tau, module.v_reset or 0.0
+    if module.v_threshold <= 0 or rest < 0 or (k <= 0).any():
+        raise FrontendError(
+            f"has v_threshold={module.v_threshold:g}, v_reset={rest:g} and k={k.min():g}: its "
+            "membrane is cut at zero, between the three"
+        )
+    kept = np.ones(()) if module.scale_reset else k
+    params = {"decay": (1 - share) * kept, "bias": share * rest * k, "v_min": 0.0}
+    if module.scale_reset:
+        build.note(path, f"its membrane is k = {k:g} times the module's")
+    reset = None if module.v_reset is None else rest * float(k / kept)
+    gain = k * (share if module.decay_input else 1.0)
+    return _neurons(build, path, module, wires, params, gain=gain, reset=reset)
+
+
+def resonating(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """RAFNode: its membrane and another state turn about each other by omega * dt a step."""
+    turn = module.omega * module.dt
+    if turn > math.pi / 2:
+        raise FrontendError(f"turns by {turn:.3g} a step; coefficients here are not negative")
+    share = math.exp(module.b * module.dt)
+    params = {"cosine": share * math.cos(turn), "sine": share * math.sin(turn)}
+    return _neurons(build, path, module, wires, params, model=neurons.resonator)
+
+
 def _leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], share: Any) -> Wire:
     rest = module.v_reset or 0.0
     params = {"decay": 1 - share, "bias": share * rest}
@@ -48,21 +83,22 @@ def _leaky(build: Build, path: str, module: Any, wires: Sequence[Wire], share: A
 
 def _neurons(
     build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any], *,
-    gain: Any = 1.0,
+    gain: Any = 1.0, reset: Any = ..., model: Callable[[str, str], Model] | None = None,
 ) -> Wire:  # fmt: skip
     import torch
 
     refuse(module, _neuron_precision=None)
-    reset = module.v_reset
+    reset = module.v_reset if reset is ... else reset
     kind = "subtract" if reset is None else "value" if reset else "zero"
     params = {**params, "threshold": module.v_threshold}
     if kind == "value":
-        params["v_reset"] = reset
+        params["v_reset" if model is None else "back_to"] = reset
     compare = compares(module.surrogate_function, torch.zeros(()))
     # Not always the reset value: a SimpleBaseNode starts from zero.
-    begin = float(module._memories_rv["v"])
+    begin = float(module._memories_rv["v"]) * (reset / module.v_reset if reset else 1.0)
     made = cell(wires[0].shape, params, gain=gain, start=begin, reset=kind, compare=compare)
-    return build.neurons(build.name(path), wires, made)
+    own = None if model is None else model(kind, compare)
+    return build.neurons(build.name(path), wires, made, model=own)
 
 
 def integrator(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
@@ -104,9 +140,39 @@ CELLS: Mapping[str, Neurons] = {
     "SimpleLIFNode": leaky,
     "ParametricLIFNode": parametric,
     "CUBALIFNode": current_based,
+    "KLIFNode": rectified,
+    "RAFNode": resonating,
+    "OTTTLIFNode": leaky,
+    "SLTTLIFNode": leaky,
     "NonSpikingIFNode": integrator,
     "NonSpikingLIFNode": integrator,
 }
+_VALUES = "it sends values, not spikes of 0 or 1"
+_SEQUENCE = "it reads all steps at once, later ones as well"
+REFUSED: Mapping[str, str] = {
+    "QIFNode": "its membrane is squared", "EIFNode": "its membrane moves by an exponential",
+    "IzhikevichNode": "its membrane is squared",
+    "GatedLIFNode": "its gates differ from step to step",
+    "ComplementaryLIFNode": "its reset is a sigmoid of a state",
+    "ActivationAwareIFNode": "its thresholds follow what it is converted from",
+    "FlexSN": "its dynamics are code of the user's",
+    "OutlierAwareThresholdNode": _VALUES, "HGNode": _VALUES,
+    "LIAFNode": _VALUES, "ILIFNode": _VALUES, "FewSpikeNode": _VALUES,
+    "TernaryIFNode": "it sends -1, too", "TernaryLIFNode": "it sends -1, too",
+    "STBIFNode": "it sends -1, too",
+    "PSN": _SEQUENCE, "MaskedPSN": _SEQUENCE, "SlidingPSN": _SEQUENCE,
+    "MPBNLIFNode": "it normalizes its membrane", "DSRIFNode": _VALUES, "DSRLIFNode": _VALUES,
+    **dict.fromkeys(("NoisyCUBALIFNode", "NoisyILCCUBALIFNode", "NoisyNonSpikingIFNode"),
+                    "its noise is drawn anew in every run"),
+    **dict.fromkeys(("ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode"),
+                    "it mixes neurons between its steps"),
+    "ElementWiseRecurrentContainer": "it combines signals by a function of the user's",
+    "SynapseFilter": "it sends values, and keeps them in a state of a connection",
+    "Delay": "it delays whatever it reads; spikes wait in a forward pass of one's own",
+    "WSLinear": "it standardizes its weights in every call; take them out into a Linear",
+    "WSConv2d": "it standardizes its weights in every call; take them out into a Conv2d",
+}  # fmt: skip
+"""Why other modules have no counterpart."""
 _SAME = (
     "Linear", "Conv1d", "Conv2d", "AvgPool2d", "AdaptiveAvgPool2d", "MaxPool2d", "BatchNorm1d",
     "BatchNorm2d", "Dropout", "Dropout2d",

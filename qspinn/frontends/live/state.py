@@ -12,7 +12,7 @@ def untouched(module: Any) -> Iterator[None]:
     """Restore modes, buffers, parameters' identities, attributes and torch's random numbers."""
     import torch
 
-    saved = [(each, _attributes(each), _values(each)) for each in module.modules()]
+    saved = [(each, _attributes(each), _values(each)) for _, each in module.named_modules()]
     try:
         with torch.random.fork_rng(devices=[]):
             yield
@@ -39,7 +39,7 @@ def _values(module: Any) -> list[tuple[Any, Any]]:
     held = [*module._buffers.values(), *module.__dict__.values()]
     held += [v for d in module.__dict__.values() if isinstance(d, dict) for v in d.values()]
     found = {id(t): t for t in held if isinstance(t, torch.Tensor) and not t.requires_grad}
-    parameters = {id(p) for p in module.parameters()}
+    parameters = {id(p) for _, p in module.named_parameters()}
     return [(t, t.detach().clone()) for i, t in found.items() if i not in parameters]
 
 

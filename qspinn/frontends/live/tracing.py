@@ -87,7 +87,8 @@ def _ends(build: Build, module: Any, watch: Watch, found: list[Value]) -> list[s
             raise FrontendError(
                 f"returns {value.lost} of what {listed([o.path for o in value.origins])} sent",
                 at=label("", module),
-                hint="give output=, the path of the module whose output is the network's",
+                hint=("join steps of time by torch.stack, or " if " cat " in value.lost else "")
+                + "give output=, the path of the module whose output is the network's",
             )
         if not value.gathered and len({o.out > 0 for o in value.origins}) > 1:
             raise FrontendError(

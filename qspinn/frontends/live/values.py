@@ -90,7 +90,7 @@ class Value:
         if name == "__setitem__":
             return _assigned(value, args, of)
         if name in _GATHERED:
-            return replace(value, gathered=True)
+            return replace(value, gathered=True, lost=_joined(name, args, kwargs, found))
         if gathered:
             return _reduced(value, name)
         if name in _SUMS:
@@ -98,6 +98,16 @@ class Value:
         if name in _SHAPED and len(found) >= 1:
             return _reshape(value, name, found[0].shape)
         return _cut(value, name, args, kwargs, found[0].shape, place)
+
+
+def _joined(name: str, args: Any, kwargs: Any, found: list[Value]) -> str:
+    """What is lost where tensors are joined along a dimension that their elements lie in, too."""
+    if name == "stack" or len(found) < 2:
+        return ""
+    dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else 0))
+    if all(value.shape and value.shape[dim] == 1 for value in found):
+        return ""
+    return f"a {name} along dimension {dim}, which mixes {found[0].shape[dim]} elements with it,"
 
 
 def _assigned(value: Value, args: Any, of: Callable[[Any], Value]) -> Value:

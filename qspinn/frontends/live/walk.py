@@ -117,7 +117,8 @@ def input_shape(module: Any, sample: Any, lead: int) -> Shape:
             continue
         if rank is None:
             rank = RANKS.get(name)
-        size = getattr(each, "in_features", getattr(each, "input_size", None))
+        sizes = ("in_features", "input_size", "size_in")
+        size = next((getattr(each, n) for n in sizes if hasattr(each, n)), None)
         break
     if sample is None:
         if size is None or rank == -1:
