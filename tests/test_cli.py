@@ -279,3 +279,21 @@ def test_as_a_program_from_elsewhere(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {"mcu", "loihi"}
+
+
+def test_a_budget_leaves_the_limits_it_does_not_name(qspinn: Run, tmp_path: Path) -> None:
+    """flash=0 of a device: what --budget ram=... said nothing about still holds."""
+    described = tmp_path / "devices.toml"
+    described.write_text('[mcu.tiny]\ncore = "cortex-m0plus"\n'
+                         'regions = { ram = "6 KiB", flash = "1 KiB" }\n')  # fmt: skip
+    out, budget = tmp_path / "o", ("--budget", "ram=6KiB")
+    device = ("--target", "mcu", "--device", "tiny", "--device-file", described)
+    done = qspinn("compile", DIGITS, *device, *budget, "-o", out)
+    assert done.code == 1
+    assert "digits does not fit the budget on tiny" in done.err
+    assert "flash: needs" in done.err
+    lifted = qspinn("compile", DIGITS, *device, "--budget", "flash=64KiB", "-o", out)
+    assert lifted.code == 0, lifted.err
+    checked = qspinn("check", out, *budget, "--json")
+    assert checked.code == 1
+    assert [c["name"] for c in json.loads(checked.out)["checks"] if not c["passed"]] == ["flash"]

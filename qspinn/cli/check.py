@@ -40,7 +40,7 @@ def memory_checks(opened: Opened, limits: Mapping[str, int]) -> list[Check]:
 
 @click.command(name="check")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; default the device's own.")
+@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; the device's limits where unnamed.")
 @click.option("--executor", "executors", multiple=True, help="How to run it; may be repeated.")
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
               help="Run on its report part; without it, on seeded random input.")  # fmt: skip

@@ -179,7 +179,7 @@ def percentage(text: str | None) -> float | None:
 
 
 def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
-    """A budget as given, or the device's own.
+    """A budget as given; regions that it does not name keep the device's limits.
 
     Raises:
         PlanError: It cannot be read, or names a region that the device has not.
@@ -188,4 +188,4 @@ def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
         return fallback
     budget = parse_budget(text)
     require_regions(fallback, budget)
-    return budget
+    return {**fallback, **budget}
