@@ -297,3 +297,12 @@ def test_a_budget_leaves_the_limits_it_does_not_name(qspinn: Run, tmp_path: Path
     checked = qspinn("check", out, *budget, "--json")
     assert checked.code == 1
     assert [c["name"] for c in json.loads(checked.out)["checks"] if not c["passed"]] == ["flash"]
+
+
+@pytest.mark.parametrize(("text", "hint"), [("1", "say 1% or 0.01"), ("2.5", "say 2.5% or 0.025")])
+def test_a_bare_number_is_no_percentage(qspinn: Run, tmp_path: Path, text: str, hint: str) -> None:
+    for option in ("--max-drop", "--eps", "--confidence"):
+        done = qspinn("explore", DIGITS, "--target", "mcu", "--data", DATA, option, text, "-o",
+                      tmp_path / "o")  # fmt: skip
+        assert done.code == 2, option
+        assert f"hint: {hint}" in done.err, option
