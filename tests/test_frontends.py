@@ -13,6 +13,7 @@ import pytest
 import nirfiles as nf
 from graphs import mlp
 from qspinn import storage
+from qspinn.cli import report
 from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.formats import GROUP, Format, Frontend, frontends
@@ -116,3 +117,16 @@ def test_files_are_known_by_their_content_where_the_suffix_says_nothing(tmp_path
     assert load_model(tmp_path / "graph.bin").meta["format"] == "qspinn"
     hint = refused(tmp_path / "graph.bin", "dt cannot be chosen", dt=np.float64(0.1))
     assert "settled already" in hint
+
+
+def test_an_error_says_its_hint_in_python_and_once_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = model(tmp_path / "a.dat", b"?")
+    with pytest.raises(FrontendError) as caught:
+        load_model(path)
+    error = caught.value
+    assert str(error) == f"{path}: is of no known format (hint: {error.hint})"
+    report(error)
+    said = capsys.readouterr().err
+    assert said == f"error: {path}: is of no known format\n  hint: {error.hint}\n"

@@ -85,6 +85,6 @@ def main(args: list[str] | None = None) -> None:
 
 def report(error: QspinnError) -> None:
     """Print what is wrong, where, and what would help."""
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {error.what}", err=True)
     if error.hint:
         click.echo(f"  hint: {error.hint}", err=True)

@@ -76,7 +76,7 @@ def check_command(
             checks.append(equality_check(run_executor(opened, values, executor)))
         except ToolchainError as error:
             missing = error
-            checks.append(not_run(executor, str(error)))
+            checks.append(not_run(executor, error.what))
     tables.console().print(tables.checks(checks))
     if junit is not None:
         write_file(junit, as_junit(opened.name, checks))
