@@ -18,10 +18,10 @@ from qspinn.choice import Choices
 from qspinn.devices import as_facts
 from qspinn.encode import Encoder, raw_of
 from qspinn.errors import FrontendError, PlanError
-from qspinn.evaluate import Comparison, chunks
+from qspinn.evaluate import Comparison, chunks, require_labels
 from qspinn.frontends import Imported, load_model
 from qspinn.frontends.report import require_plain
-from qspinn.ir import Array, Graph, Input
+from qspinn.ir import VOTE, Array, Graph, Input
 from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.passes.compose import growth
@@ -97,6 +97,8 @@ def prepare(
         imported = load_model(path, **chosen, **received)
     graph = canonical(imported.graph)
     graph = graph if name is None else replace(graph, name=name)
+    if dataset is not None and dataset.y is not None and graph.output.readout != VOTE:
+        require_labels(graph, dataset.y, dataset.name)
     notes = [note] if (note := growth(imported.graph, graph)) else []
     if dataset is not None and dataset.dt and dataset.dt != imported.meta.get("dt", dataset.dt):
         notes.append(f"the data say dt {dataset.dt:g}, the network {imported.meta['dt']:g}")

@@ -306,3 +306,17 @@ def test_a_bare_number_is_no_percentage(qspinn: Run, tmp_path: Path, text: str, 
                       tmp_path / "o")  # fmt: skip
         assert done.code == 2, option
         assert f"hint: {hint}" in done.err, option
+
+
+@pytest.mark.parametrize("first", [1, -1])
+def test_labels_that_are_no_classes_are_refused(qspinn: Run, tmp_path: Path, first: int) -> None:
+    digits = np.load(DATA)
+    np.savez(tmp_path / "d.npz", x=digits["x"], y=digits["y"].astype(np.int64) + first)
+    for command in (
+        ("inspect", DIGITS),
+        ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "o"),
+    ):
+        done = qspinn(*command, "--data", tmp_path / "d.npz").unwrapped()
+        assert done.code == 2
+        assert f"d.npz: has labels from {first} to {9 + first}, the network 10 classes" in done.err
+        assert "hint: number them from 0 to 9" in done.err
