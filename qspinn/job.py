@@ -112,6 +112,7 @@ def prepare(
         )
     else:
         sample = calibration_input(graph, dataset, encoder)
+        notes += _reading(graph, dataset, encoder)
     calibration = replace(observe(graph, sample, progress=progress), **(scales or {}))
     losses = None
     if imported.reference is not None and dataset is not None:
@@ -166,8 +167,30 @@ def calibration_input(graph: Graph, dataset: datasets.Dataset, encoder: Encoder)
     """The encoded calibration part, at most CALIBRATION_SAMPLES samples of it."""
     index = dataset.part("calibrate", CALIBRATION_SAMPLES)
     if not len(index):
-        raise FrontendError("has no sample to calibrate on (split 0)", at=dataset.name)
+        raise FrontendError(
+            "has no sample to calibrate on (split 0)", at=dataset.name, hint=datasets.SPLIT_HINT
+        )
     return np.concatenate([data for data, _ in chunks(graph, dataset, encoder, index)])
+
+
+def _reading(graph: Graph, dataset: datasets.Dataset, encoder: Encoder) -> list[str]:
+    """What was assumed of the data beside what the encoder says."""
+    if encoder.kind == "none":
+        return [note] if (note := dataset.cut(encoder.steps)) else []
+    x = dataset.x
+    assert x is not None, "events are not encoded"
+    if not x.size:
+        return []
+    low, high = float(x.min()), float(x.max())
+    found = []
+    if encoder.gain == 1 and (graph.input.kind == "current" or low < 0 or high > 1):
+        found.append(f"values taken as they are, {low:g} to {high:g} (--gain scales them)")
+    if x.shape[1:] == (1, *graph.input.shape) and bool(((x == 0) | (x == 1)).all()):
+        found.append(
+            f"x of shape {x.shape}, all 0 and 1, is taken for values that {encoder.kind} encodes, "
+            "not for spikes of one step (those need --encode none)"
+        )
+    return found
 
 
 def _highest(dataset: datasets.Dataset | None, encoder: Encoder) -> int:

@@ -320,3 +320,59 @@ def test_labels_that_are_no_classes_are_refused(qspinn: Run, tmp_path: Path, fir
         assert done.code == 2
         assert f"d.npz: has labels from {first} to {9 + first}, the network 10 classes" in done.err
         assert "hint: number them from 0 to 9" in done.err
+
+
+def events(path: Path, last: int) -> Path:
+    """Events of twenty samples, half of them at a late step."""
+    np.savez(path, t=np.tile([0, last], 20), i=np.tile([3, 5], 20), offsets=np.arange(0, 41, 2),
+             y=np.zeros(20, np.int64))  # fmt: skip
+    return path
+
+
+def test_every_command_tells_what_it_cuts(qspinn: Run, tmp_path: Path) -> None:
+    data = events(tmp_path / "e.npz", 2299)
+    given = ("--data", data, "--encode", "none")
+    told = "50 % of the spikes in e.npz lie beyond the last of 24 steps and are cut; --steps 2300"
+    out = tmp_path / "o"
+    assert told in qspinn("inspect", DIGITS, *given).unwrapped().err
+    done = qspinn("compile", DIGITS, "--target", "mcu", *given, "-o", out).unwrapped()
+    assert (done.code, told in done.err) == (0, True), done.err
+    assert told in qspinn("check", out, "--data", data, "--samples", 1).unwrapped().err
+    few = qspinn("inspect", DIGITS, "--data", events(data, 7), "--encode", "none", "--steps", 5)
+    assert "beyond the last of 5 steps and are cut; --steps 8" in few.unwrapped().err
+
+
+def test_data_that_do_not_suit_the_encoder_get_a_remedy(qspinn: Run, tmp_path: Path) -> None:
+    data = events(tmp_path / "e.npz", 7)
+    done = qspinn("inspect", DIGITS, "--data", data)
+    assert (done.code, "e.npz: holds events" in done.err) == (2, True)
+    assert "hint: for spikes, say --encode none" in done.err
+    np.savez(data, x=np.zeros((20, 1, 64), bool))
+    done = qspinn("inspect", DIGITS, "--data", data).unwrapped()
+    assert (done.code, "not for spikes of one step (those need --encode none)" in done.err) == (
+        0,
+        1,
+    )
+    np.savez(data, x=np.zeros((3, 64)))
+    done = qspinn("inspect", DIGITS, "--data", data).unwrapped()
+    assert (done.code, "has no sample to calibrate on (split 0)" in done.err) == (2, True)
+    assert "0 to calibrate, 1 to select, 2 to report; without it 10 samples or more" in done.err
+
+
+def test_values_are_said_to_be_taken_as_they_are(qspinn: Run) -> None:
+    told = "values taken as they are, 0 to 16 (--gain scales them)"
+    assert told not in qspinn("inspect", DIGITS, "--data", DATA).unwrapped().err
+    assert told in qspinn("inspect", DIGITS, "--data", DATA, "--gain", "1").unwrapped().err
+
+
+def test_more_steps_than_memory_holds(qspinn: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = qspinn("inspect", DIGITS, "--data", DATA, "--steps", "100000000")
+    assert (done.code, "100000000 steps, the limit is 1048576" in done.err) == (2, True)
+    assert "hint: " in done.err
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("qspinn.cli.inspect.jobs.prepare", full)
+    done = qspinn("inspect", DIGITS)
+    assert (done.code, done.err.count("error: the memory does not suffice")) == (2, 1)

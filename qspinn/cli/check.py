@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from qspinn.artifact import Opened, input_for, open_folder
+from qspinn.artifact import Opened, open_folder
 from qspinn.bench import Sizing
 from qspinn.cli.options import SEED, budget_option
-from qspinn.cli.validate import chosen_executors, run_executor
+from qspinn.cli.validate import chosen_executors, given_input, run_executor
 from qspinn.errors import GATE_FAILED, ToolchainError
 from qspinn.gate import (
     Check,
@@ -69,7 +69,7 @@ def check_command(
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
     checks = memory_checks(opened, limits)
-    values = input_for(opened, data, samples, seed)
+    values = given_input(opened, data, samples, seed)
     missing: ToolchainError | None = None
     for executor in chosen_executors(opened, executors):
         try:
