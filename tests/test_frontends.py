@@ -130,3 +130,12 @@ def test_an_error_says_its_hint_in_python_and_once_on_the_command_line(
     report(error)
     said = capsys.readouterr().err
     assert said == f"error: {path}: is of no known format\n  hint: {error.hint}\n"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_file_is_told_the_way(tmp_path: Path, *, zipped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("a.pt", "a_name_that_is_long_enough_to_fill_the_first_bytes.pth"):
+        path = tmp_path / name
+        torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+        assert "qspinn.load(module, sample_input)" in refused(path, "is a PyTorch file")
