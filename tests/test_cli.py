@@ -211,7 +211,19 @@ def test_a_missing_dt_is_asked_for(qspinn: Run, tmp_path: Path) -> None:
     done = qspinn("compile", path, "--target", "mcu", "-o", tmp_path / "o")
     refused(done, tmp_path)
     assert "dt is needed" in done.err
-    assert "hint: give dt" in done.err
+    assert "hint: give dt (--dt)" in done.err
+
+
+def test_hints_name_the_options_of_the_command_line(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "net.nir")
+    slow = qspinn("inspect", path, "--dt", "0.5", "--integrator", "euler").unwrapped()
+    assert (slow.code, "(--integrator exact)" in slow.err) == (2, True), slow.err
+    graded = qspinn("inspect", DIGITS, "--readout", "membrane_last").unwrapped()
+    assert graded.code == 2
+    assert "hint: readouts (--readout) that do: count, first_spike" in graded.err
+    form = qspinn("compile", DIGITS, "--target", "mcu", "--input", "values", "-o", tmp_path / "o")
+    assert form.code == 2
+    assert "choose events or mask (--input, or option input in a plan)" in form.unwrapped().err
 
 
 def test_a_name_with_quotes_or_newlines_is_refused(qspinn: Run, tmp_path: Path) -> None:
