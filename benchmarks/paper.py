@@ -30,7 +30,7 @@ from qspinn.engine.sweep import sweep
 from qspinn.explore import files
 from qspinn.explore.result import Entry, Exploration
 from qspinn.explore.stimulus import Stimulus
-from qspinn.ir import CONNECTIONS, Graph
+from qspinn.ir import CONNECTIONS, Graph, Input
 from qspinn.output import GRAPH, read_manifest
 
 QSPINN = Path(sys.executable).with_name("qspinn")
@@ -196,7 +196,7 @@ def activity(dataset: Dataset, graph: Graph, encoder: Encoder) -> Facts:
     """Spikes of the neurons and synaptic operations per inference, on the report part."""
     count = len(dataset.part("report"))
     stimulus = Stimulus(graph, dataset, encoder, dataset.part("report"))
-    data = stimulus.part(graph.input.fmt, 0, count)
+    data = stimulus.part(tuple(node.fmt for node in graph.of_type(Input)), 0, count)
     (tally,) = sweep([graph], data, operations=True)
     return {
         "spikes": sum(tally.spikes.values()) / count,

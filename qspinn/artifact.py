@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,27 @@ def _device(backend: Backend, manifest: Mapping[str, Any]) -> Device:
     return from_facts(name, facts, tuple(backend.devices[backend.default_device].regions))
 
 
-def input_for(opened: Opened, data: Path | None, samples: int | None, seed: int) -> Array:
-    """Integers to run the artifact on: the report part of a data file, or seeded random input."""
+def input_for(
+    opened: Opened,
+    data: Path | None,
+    samples: int | None,
+    seed: int,
+    tell: Callable[[str], None] | None = None,
+) -> Array:
+    """Integers to run the artifact on: the report part of a data file, or seeded random input.
+
+    ``tell`` is given what a person should know, such as which share of the data is cut.
+    """
     if data is None:
         steps = opened.encoder.steps or RANDOM_STEPS
         return random_input(opened.graph, samples or 4, steps, seed)
     dataset = datasets.load(data)
     index = dataset.part("report", samples)
     if not len(index):
-        raise FrontendError("has no sample to report on (split 2)", at=dataset.name)
+        raise FrontendError(
+            "has no sample to report on (split 2)", at=dataset.name, hint=datasets.SPLIT_HINT
+        )
+    if tell and opened.encoder.kind == "none" and (note := dataset.cut(opened.encoder.steps)):
+        tell(f"{note}, if it is compiled so")
     parts = [x for x, _ in chunks(opened.graph, dataset, opened.encoder, index)]
     return np.concatenate(parts)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qspinn.encode import MOST_STEPS
 from qspinn.errors import FrontendError, QspinnError, located
 from qspinn.ir import Array, Graph, Input, Shape
 from qspinn.ports import entering, together
@@ -19,8 +20,13 @@ from qspinn.ports import entering, together
 PARTS = {"calibrate": 0, "select": 1, "report": 2}
 _SHARES = (0.10, 0.55)
 INPUT = "input."
-MOST_STEPS = 1 << 20
-"""A later event is taken for a time in other units."""
+_FOR_SPIKES = "for spikes, say --encode none"
+_FOR_VALUES = "for values, say --encode rate|phase|latency|direct and --steps"
+_WRITE = "write np.savez(FILE, x=..., y=...)"
+SPLIT_HINT = (
+    "split numbers the part of each sample: 0 to calibrate, 1 to select, 2 to report; without it "
+    "10 samples or more are divided"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,10 @@ class Dataset:
             FrontendError: The file's samples do not have that shape.
             QspinnError: A sample belongs to a part that is shut.
         """
+        if self.events is not None and not encoded:
+            raise FrontendError(
+                "holds events, and values are to be encoded", at=self.name, hint=_FOR_SPIKES
+            )
         for name in self.shut:
             found = np.asarray(index)[self.split[index] == PARTS[name]]
             if found.size:
@@ -86,17 +96,24 @@ class Dataset:
         x = self.x[index]
         lead = x.shape[:2] if encoded else x.shape[:1]
         if int(np.prod(x.shape[len(lead) :])) != int(np.prod(shape)):
-            what = "steps of spikes" if encoded else "values"
-            raise FrontendError(
-                f"holds samples of {self.x.shape[1:]}, the network takes {what} of shape {shape}",
-                at=self.name,
-                hint="" if encoded else "for spikes, say --encode none",
-            )
+            raise self._misfit(shape, encoded=encoded)
         x = x.reshape(*lead, *shape)
         if not encoded or not steps or steps == x.shape[1]:
             return x
         silence = [(0, 0), (0, max(0, steps - x.shape[1]))] + [(0, 0)] * len(shape)
         return np.pad(x[:, :steps], silence)
+
+    def _misfit(self, shape: Shape, *, encoded: bool) -> FrontendError:
+        assert self.x is not None, "events have no shape"
+        what, other, hint = "values", self.x.shape[2:], _FOR_SPIKES
+        if encoded:
+            what, other, hint = "steps of spikes", self.x.shape[1:], _FOR_VALUES
+        fits = self.x.ndim > (1 if encoded else 2) and np.prod(other) == np.prod(shape)
+        return FrontendError(
+            f"holds samples of {self.x.shape[1:]}, the network takes {what} of shape {shape}",
+            at=self.name,
+            hint=hint if fits else "",
+        )
 
     def entering(self, graph: Graph, index: Array, *, encoded: bool, steps: int = 0) -> Array:
         """`samples` as they enter a network; of several inputs joined as `qspinn.ports` says.
@@ -128,6 +145,22 @@ class Dataset:
         joined = together(graph, received)
         return joined if encoded else joined[:, 0]
 
+    def cut(self, steps: int) -> str:
+        """What people should know where spikes lie after so many steps; 0 steps cut none."""
+        if self.events is not None:
+            t, _, c, _ = self.events
+            length, late, total = int(t.max(initial=-1)) + 1, c[t >= steps].sum(), c.sum()
+        else:
+            length = max(x.shape[1] for x in self.arrays)
+            late = sum(np.count_nonzero(x[:, steps:]) for x in self.arrays)
+            total = sum(np.count_nonzero(x) for x in self.arrays)
+        if not steps or not late:
+            return ""
+        return (
+            f"{100 * late / total:.3g} % of the spikes in {self.name} lie beyond the last of "
+            f"{steps} steps and are cut; --steps {length} keeps them"
+        )
+
     def _raster(self, index: Array, shape: Shape, steps: int) -> Array:
         assert self.events is not None, "asked only of event files"
         t, i, c, offsets = self.events
@@ -157,12 +190,26 @@ def load(path: Path, seed: int = 0) -> Dataset:
     """
     try:
         # Opened here, because np.load leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if _wanted(name)}
+        with open(path, "rb") as file:
+            _require_archive(file.read(6), str(path))
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files if _wanted(name)}
     except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise FrontendError(f"cannot be read as .npz: {error}", at=str(path)) from error
+        objects = "allow_pickle" in str(error)
+        why = "it holds Python objects, not numbers" if objects else error
+        raise FrontendError(
+            f"cannot be read as .npz: {why}", at=str(path), hint=_WRITE if objects else ""
+        ) from error
     with located(str(path)):
         return _dataset(Path(path).name, arrays, seed)
+
+
+def _require_archive(start: bytes, at: str) -> None:
+    if start.startswith(b"PK"):
+        return
+    what = "is a .npy: one array without a name" if start == b"\x93NUMPY" else "is no .npz file"
+    raise FrontendError(what if start else "is empty", at=at, hint=_WRITE)
 
 
 def _dataset(name: str, arrays: dict[str, Array], seed: int) -> Dataset:

@@ -18,6 +18,8 @@ from qspinn.ir import Array
 from qspinn.plan import INPUTS
 
 ENCODERS = ("rate", "phase", "latency", "direct", "none")
+MOST_STEPS = 1 << 20
+"""More steps are taken for a time in other units."""
 FULL = 65535
 """A probability is a 16-bit integer; FULL fires in all but one of 65536 draws."""
 SPREAD = 40503
@@ -105,6 +107,11 @@ class Encoder:
             raise PlanError(f"an encoder is one of {', '.join(ENCODERS)}, not {self.kind!r}")
         if self.kind != "none" and self.steps < 1:
             raise PlanError(f"the {self.kind} encoder needs a number of steps", hint="give --steps")
+        if self.steps > MOST_STEPS:
+            raise PlanError(
+                f"{self.steps} steps, the limit is {MOST_STEPS}",
+                hint="a network is simulated step by step; --steps takes fewer",
+            )
         if self.steps < 0 or not 0 <= self.seed < 1 << 32:
             raise PlanError(f"{self.steps} steps, seed {self.seed}: none may be negative or huge")
         if not (np.isfinite(self.gain) and self.gain > 0):

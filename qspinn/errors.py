@@ -28,6 +28,11 @@ class QspinnError(Exception):
         self.during = ""
 
     def __str__(self) -> str:
+        return f"{self.what} (hint: {self.hint})" if self.hint else self.what
+
+    @property
+    def what(self) -> str:
+        """What is wrong and where, for those who show the hint apart."""
         where = f"{self.at}: " if self.at else ""
         when = f" (during {self.during})" if self.during else ""
         return f"{where}{self.message}{when}"

@@ -10,10 +10,11 @@ import numpy as np
 
 from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
+from qspinn.errors import FrontendError
 from qspinn.interp import run
 from qspinn.ir import Array, Graph
 from qspinn.pipeline import feed
-from qspinn.readout import Summary, output_neuron, predict, summarize
+from qspinn.readout import Summary, decisions, output_neuron, predict, summarize
 from qspinn.simulate import simulate
 from qspinn.stats import Estimate, accuracy, paired_difference
 
@@ -71,6 +72,21 @@ def summary_of(graph: Graph, data: Array) -> Summary:
         kept = [f"{source.name}.v"] if source and "v" in source.states else []
         return summarize(graph, run(graph, data, record=kept))
     return simulate(graph, data).summary
+
+
+def require_labels(graph: Graph, labels: Array, name: str) -> None:
+    """Refuse labels that no output stands for.
+
+    Raises:
+        FrontendError: There are some.
+    """
+    size = decisions(graph)
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < size:
+        raise FrontendError(
+            f"has labels from {labels.min()} to {labels.max()}, the network {size} classes",
+            at=name,
+            hint=f"number them from 0 to {size - 1}",
+        )
 
 
 def compare_accuracy(

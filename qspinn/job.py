@@ -18,10 +18,10 @@ from qspinn.choice import Choices
 from qspinn.devices import as_facts
 from qspinn.encode import Encoder, raw_of
 from qspinn.errors import FrontendError, PlanError
-from qspinn.evaluate import Comparison, chunks
+from qspinn.evaluate import Comparison, chunks, require_labels
 from qspinn.frontends import Imported, load_model
 from qspinn.frontends.report import require_plain
-from qspinn.ir import Array, Graph, Input, Output
+from qspinn.ir import VOTE, Array, Graph, Input, Output
 from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.passes.compose import growth
@@ -102,6 +102,8 @@ def prepare(
     graph = canonical(imported.graph if only is None else imported.graph.only(only))
     graph = graph if name is None else replace(graph, name=name)
     graph = graph if decide is None else graph.deciding(decide)
+    if dataset is not None and dataset.y is not None and graph.output.readout != VOTE:
+        require_labels(graph, dataset.y, dataset.name)
     notes = _about_outputs(graph)
     notes += [note] if (note := growth(imported.graph, graph)) else []
     if dataset is not None and dataset.dt and dataset.dt != imported.meta.get("dt", dataset.dt):
@@ -116,6 +118,7 @@ def prepare(
         )
     else:
         sample = calibration_input(graph, dataset, encoder)
+        notes += _reading(graph, dataset, encoder)
     calibration = replace(observe(graph, sample, progress=progress), **(scales or {}))
     losses = None
     if imported.reference is not None and dataset is not None:
@@ -216,8 +219,30 @@ def calibration_input(graph: Graph, dataset: datasets.Dataset, encoder: Encoder)
     """The encoded calibration part, at most CALIBRATION_SAMPLES samples of it."""
     index = dataset.part("calibrate", CALIBRATION_SAMPLES)
     if not len(index):
-        raise FrontendError("has no sample to calibrate on (split 0)", at=dataset.name)
+        raise FrontendError(
+            "has no sample to calibrate on (split 0)", at=dataset.name, hint=datasets.SPLIT_HINT
+        )
     return np.concatenate([data for data, _ in chunks(graph, dataset, encoder, index)])
+
+
+def _reading(graph: Graph, dataset: datasets.Dataset, encoder: Encoder) -> list[str]:
+    """What was assumed of the data beside what the encoder says."""
+    if encoder.kind == "none":
+        return [note] if (note := dataset.cut(encoder.steps)) else []
+    if not all(x.size for x in dataset.arrays):
+        return []
+    low = min(float(x.min()) for x in dataset.arrays)
+    high = max(float(x.max()) for x in dataset.arrays)
+    found, x = [], dataset.arrays[0]
+    direct = any(node.kind == "current" for node in graph.of_type(Input))
+    if encoder.gain == 1 and (direct or low < 0 or high > 1):
+        found.append(f"values taken as they are, {low:g} to {high:g} (--gain scales them)")
+    if x.shape[1:] == (1, *graph.of_type(Input)[0].shape) and bool(((x == 0) | (x == 1)).all()):
+        found.append(
+            f"x of shape {x.shape}, all 0 and 1, is taken for values that {encoder.kind} encodes, "
+            "not for spikes of one step (those need --encode none)"
+        )
+    return found
 
 
 def _highest(dataset: datasets.Dataset | None, encoder: Encoder, name: str) -> int:

@@ -88,6 +88,11 @@ def _node(node: Node) -> None:
         _neuron(node)
 
 
+def readouts_of(*, graded: bool) -> tuple[str, ...]:
+    """The readouts of graded values, or of spikes."""
+    return tuple(name for name in READOUTS if name.startswith("membrane") == graded)
+
+
 def _readout(node: Output) -> None:
     if node.readout not in (*READOUTS, VOTE):
         raise VerifyError(f"a readout is one of {(*READOUTS, VOTE)}, not {node.readout!r}")
@@ -175,7 +180,10 @@ def _edges(graph: Graph, node: Node, known: dict[str, Signal]) -> None:
     if isinstance(node, Output):
         graded = args[0].kind == "current"
         if graded != node.readout.startswith("membrane"):
-            raise VerifyError(f"the readout {node.readout!r} does not read a {args[0].kind}")
+            raise VerifyError(
+                f"the readout {node.readout!r} does not read a {args[0].kind}",
+                hint=f"readouts (--readout) that do: {', '.join(readouts_of(graded=graded))}",
+            )
         if node.labels and len(node.labels) != args[0].size:
             raise VerifyError(f"has {len(node.labels)} labels for {args[0].size} elements")
     span = known[node.name].interval

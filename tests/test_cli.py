@@ -212,7 +212,19 @@ def test_a_missing_dt_is_asked_for(qspinn: Run, tmp_path: Path) -> None:
     done = qspinn("compile", path, "--target", "mcu", "-o", tmp_path / "o")
     refused(done, tmp_path)
     assert "dt is needed" in done.err
-    assert "hint: give dt" in done.err
+    assert "hint: give dt (--dt)" in done.err
+
+
+def test_hints_name_the_options_of_the_command_line(qspinn: Run, tmp_path: Path) -> None:
+    path = network(tmp_path / "net.nir")
+    slow = qspinn("inspect", path, "--dt", "0.5", "--integrator", "euler").unwrapped()
+    assert (slow.code, "(--integrator exact)" in slow.err) == (2, True), slow.err
+    graded = qspinn("inspect", DIGITS, "--readout", "membrane_last").unwrapped()
+    assert graded.code == 2
+    assert "hint: readouts (--readout) that do: count, first_spike" in graded.err
+    form = qspinn("compile", DIGITS, "--target", "mcu", "--input", "values", "-o", tmp_path / "o")
+    assert form.code == 2
+    assert "choose events or mask (--input, or option input in a plan)" in form.unwrapped().err
 
 
 def test_a_name_with_quotes_or_newlines_is_refused(qspinn: Run, tmp_path: Path) -> None:
@@ -343,3 +355,100 @@ def test_options_that_are_wrong(qspinn: Run, tmp_path: Path) -> None:
         assert words in done.err, text
     done = qspinn("inspect", path, "--option", "a=1", "--option", "a=2").unwrapped()
     assert "a is given twice" in done.err
+
+
+def test_a_budget_leaves_the_limits_it_does_not_name(qspinn: Run, tmp_path: Path) -> None:
+    """flash=0 of a device: what --budget ram=... said nothing about still holds."""
+    described = tmp_path / "devices.toml"
+    described.write_text('[mcu.tiny]\ncore = "cortex-m0plus"\n'
+                         'regions = { ram = "6 KiB", flash = "1 KiB" }\n')  # fmt: skip
+    out, budget = tmp_path / "o", ("--budget", "ram=6KiB")
+    device = ("--target", "mcu", "--device", "tiny", "--device-file", described)
+    done = qspinn("compile", DIGITS, *device, *budget, "-o", out)
+    assert done.code == 1
+    assert "digits does not fit the budget on tiny" in done.err
+    assert "flash: needs" in done.err
+    lifted = qspinn("compile", DIGITS, *device, "--budget", "flash=64KiB", "-o", out)
+    assert lifted.code == 0, lifted.err
+    checked = qspinn("check", out, *budget, "--json")
+    assert checked.code == 1
+    assert [c["name"] for c in json.loads(checked.out)["checks"] if not c["passed"]] == ["flash"]
+
+
+@pytest.mark.parametrize(("text", "hint"), [("1", "say 1% or 0.01"), ("2.5", "say 2.5% or 0.025")])
+def test_a_bare_number_is_no_percentage(qspinn: Run, tmp_path: Path, text: str, hint: str) -> None:
+    for option in ("--max-drop", "--eps", "--confidence"):
+        done = qspinn("explore", DIGITS, "--target", "mcu", "--data", DATA, option, text, "-o",
+                      tmp_path / "o")  # fmt: skip
+        assert done.code == 2, option
+        assert f"hint: {hint}" in done.err, option
+
+
+@pytest.mark.parametrize("first", [1, -1])
+def test_labels_that_are_no_classes_are_refused(qspinn: Run, tmp_path: Path, first: int) -> None:
+    digits = np.load(DATA)
+    np.savez(tmp_path / "d.npz", x=digits["x"], y=digits["y"].astype(np.int64) + first)
+    for command in (
+        ("inspect", DIGITS),
+        ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "o"),
+    ):
+        done = qspinn(*command, "--data", tmp_path / "d.npz").unwrapped()
+        assert done.code == 2
+        assert f"d.npz: has labels from {first} to {9 + first}, the network 10 classes" in done.err
+        assert "hint: number them from 0 to 9" in done.err
+
+
+def events(path: Path, last: int) -> Path:
+    """Events of twenty samples, half of them at a late step."""
+    np.savez(path, t=np.tile([0, last], 20), i=np.tile([3, 5], 20), offsets=np.arange(0, 41, 2),
+             y=np.zeros(20, np.int64))  # fmt: skip
+    return path
+
+
+def test_every_command_tells_what_it_cuts(qspinn: Run, tmp_path: Path) -> None:
+    data = events(tmp_path / "e.npz", 2299)
+    given = ("--data", data, "--encode", "none")
+    told = "50 % of the spikes in e.npz lie beyond the last of 24 steps and are cut; --steps 2300"
+    out = tmp_path / "o"
+    assert told in qspinn("inspect", DIGITS, *given).unwrapped().err
+    done = qspinn("compile", DIGITS, "--target", "mcu", *given, "-o", out).unwrapped()
+    assert (done.code, told in done.err) == (0, True), done.err
+    assert told in qspinn("check", out, "--data", data, "--samples", 1).unwrapped().err
+    few = qspinn("inspect", DIGITS, "--data", events(data, 7), "--encode", "none", "--steps", 5)
+    assert "beyond the last of 5 steps and are cut; --steps 8" in few.unwrapped().err
+
+
+def test_data_that_do_not_suit_the_encoder_get_a_remedy(qspinn: Run, tmp_path: Path) -> None:
+    data = events(tmp_path / "e.npz", 7)
+    done = qspinn("inspect", DIGITS, "--data", data)
+    assert (done.code, "e.npz: holds events" in done.err) == (2, True)
+    assert "hint: for spikes, say --encode none" in done.err
+    np.savez(data, x=np.zeros((20, 1, 64), bool))
+    done = qspinn("inspect", DIGITS, "--data", data).unwrapped()
+    assert (done.code, "not for spikes of one step (those need --encode none)" in done.err) == (
+        0,
+        1,
+    )
+    np.savez(data, x=np.zeros((3, 64)))
+    done = qspinn("inspect", DIGITS, "--data", data).unwrapped()
+    assert (done.code, "has no sample to calibrate on (split 0)" in done.err) == (2, True)
+    assert "0 to calibrate, 1 to select, 2 to report; without it 10 samples or more" in done.err
+
+
+def test_values_are_said_to_be_taken_as_they_are(qspinn: Run) -> None:
+    told = "values taken as they are, 0 to 16 (--gain scales them)"
+    assert told not in qspinn("inspect", DIGITS, "--data", DATA).unwrapped().err
+    assert told in qspinn("inspect", DIGITS, "--data", DATA, "--gain", "1").unwrapped().err
+
+
+def test_more_steps_than_memory_holds(qspinn: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = qspinn("inspect", DIGITS, "--data", DATA, "--steps", "100000000")
+    assert (done.code, "100000000 steps, the limit is 1048576" in done.err) == (2, True)
+    assert "hint: " in done.err
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("qspinn.cli.inspect.jobs.prepare", full)
+    done = qspinn("inspect", DIGITS)
+    assert (done.code, done.err.count("error: the memory does not suffice")) == (2, 1)

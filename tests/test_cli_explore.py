@@ -186,9 +186,13 @@ def test_stopped_before_anything_is_known_it_leaves_what_was_there(
     monkeypatch.setattr("qspinn.cli.search.stoppable", lambda: nullcontext(lambda: True))
     for options in (SMALL, ()):  # enumerated; screened first
         code, _, err = qspinn(*explore(tmp_path / "out", *options))
-        assert code == 1
-        assert "no candidate was measured" in err
+        assert code == 2
+        assert "aborted" in err
         assert contents(tmp_path / "out") == before
+    compiling = qspinn("compile", DIGITS, *COMMON, *SMALL, "-o", tmp_path / "compiled")
+    assert compiling.code == 2
+    assert "aborted" in compiling.err
+    assert not (tmp_path / "compiled").exists()
 
 
 def test_a_plan_that_no_candidate_can_keep_to_says_why(qspinn: Run, tmp_path: Path) -> None:

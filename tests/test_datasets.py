@@ -83,8 +83,30 @@ def test_unreadable_files(tmp_path: Path) -> None:
             load(damaged)
     pickled = tmp_path / "p.npz"
     np.savez(pickled, x=np.array([object()]))
-    with pytest.raises(FrontendError, match=r"cannot be read"):
+    with pytest.raises(FrontendError, match=r"cannot be read as \.npz: it holds Python objects"):
         load(pickled)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (None, "is a .npy: one array without a name"),
+        (b"0.1 0.2\n", "is no .npz file"),
+        (b"", "is empty"),
+    ],
+)
+def test_other_files_are_told_how_to_write_one(
+    tmp_path: Path, content: bytes | None, what: str
+) -> None:
+    path = tmp_path / "d.npy"
+    if content is None:
+        np.save(path, np.zeros((3, 4)))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FrontendError) as caught:
+        load(path)
+    assert caught.value.what == f"{path}: {what}"
+    assert caught.value.hint == "write np.savez(FILE, x=..., y=...)"
 
 
 def test_samples_that_do_not_fit(tmp_path: Path) -> None:
@@ -94,3 +116,44 @@ def test_samples_that_do_not_fit(tmp_path: Path) -> None:
     events = load(write(tmp_path / "e.npz", t=[0], i=[7], offsets=[0, 1]))
     with pytest.raises(FrontendError, match="index 7, the network has 4 inputs"):
         events.samples(np.array([0]), (4,), encoded=True)
+
+
+@pytest.mark.parametrize(
+    ("x", "encoded", "hint"),
+    [
+        ((9, 63), False, ""),
+        ((9, 5, 64), False, "for spikes, say --encode none"),
+        ((9, 5, 63), False, ""),
+        ((9, 64), True, "for values, say --encode rate|phase|latency|direct and --steps"),
+        ((9, 5, 63), True, ""),
+    ],
+)
+def test_only_a_shape_that_would_fit_gets_a_hint(
+    tmp_path: Path, x: tuple[int, ...], hint: str, *, encoded: bool
+) -> None:
+    data = load(write(tmp_path / "d.npz", x=np.zeros(x)))
+    with pytest.raises(FrontendError, match="holds samples of") as caught:
+        data.samples(np.array([0]), (64,), encoded=encoded)
+    assert caught.value.hint == hint
+
+
+def test_events_are_not_encoded(tmp_path: Path) -> None:
+    events = load(write(tmp_path / "e.npz", t=[0], i=[1], offsets=[0, 1]))
+    with pytest.raises(FrontendError, match=r"e\.npz: holds events") as caught:
+        events.samples(np.array([0]), (4,), encoded=False)
+    assert caught.value.hint == "for spikes, say --encode none"
+
+
+def test_what_steps_cut_is_told(tmp_path: Path) -> None:
+    events = load(write(tmp_path / "e.npz", t=[0, 9, 4], i=[0, 1, 2], c=[1, 2, 1],
+                        offsets=[0, 2, 3]))  # fmt: skip
+    assert (events.cut(0), events.cut(10)) == ("", "")
+    assert events.cut(9) == (
+        "50 % of the spikes in e.npz lie beyond the last of 9 steps and are cut; "
+        "--steps 10 keeps them"
+    )
+    raster = np.zeros((2, 8, 4), np.uint8)
+    raster[0, 0, :3] = raster[1, 6, 2] = 1
+    dense = load(write(tmp_path / "d.npz", x=raster))
+    assert dense.cut(5).startswith("25 % of the spikes in d.npz lie beyond the last of 5 steps")
+    assert (dense.cut(7), dense.cut(8), dense.cut(0)) == ("", "", "")

@@ -14,6 +14,7 @@ import nirfiles as nf
 from cli_runs import Run
 from graphs import mlp
 from qspinn import storage
+from qspinn.cli import report
 from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.formats import GROUP, Format, Frontend, frontends
@@ -142,3 +143,25 @@ def test_options_of_other_formats_come_from_the_command_line(
     assert done.code == 2
     assert "speed cannot be chosen for the format toy" in done.err
     assert "it takes seed" in done.err
+
+
+def test_an_error_says_its_hint_in_python_and_once_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = model(tmp_path / "a.dat", b"?")
+    with pytest.raises(FrontendError) as caught:
+        load_model(path)
+    error = caught.value
+    assert str(error) == f"{path}: is of no known format (hint: {error.hint})"
+    report(error)
+    said = capsys.readouterr().err
+    assert said == f"error: {path}: is of no known format\n  hint: {error.hint}\n"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_file_is_told_the_way(tmp_path: Path, *, zipped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("a.pt", "a_name_that_is_long_enough_to_fill_the_first_bytes.pth"):
+        path = tmp_path / name
+        torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+        assert "qspinn.load(module, sample_input)" in refused(path, "is a PyTorch file")

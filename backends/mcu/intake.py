@@ -49,7 +49,7 @@ def settled(graph: Graph, form: str) -> str:
         raise PlanError(
             f"is asked for as {form}, it carries a {node.kind} for each element",
             at=node.name,
-            hint=f"say input = {' or '.join(fit)}",
+            hint=f"choose {' or '.join(fit)} (--input, or option input in a plan)",
         )
     return "values" if form == "load" and not held(View(graph)) else form
 

@@ -99,7 +99,7 @@ def operations(graph: Graph, data: IntArray) -> float:
 
 def watch(graph: Graph, data: IntArray) -> Iterator[tuple[str, IntArray]]:
     """What every node sends, (batch, steps, *shape)."""
-    machine = interp._Machine(graph, data, None)
+    machine = interp._Machine(graph, {graph.input.name: data}, len(data), None)
     seen: dict[str, list[IntArray]] = {node.name: [] for node in graph.nodes}
     for t in range(data.shape[1]):
         machine.step(t)

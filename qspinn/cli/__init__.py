@@ -74,6 +74,10 @@ def main(args: list[str] | None = None) -> None:
     except QspinnError as error:
         report(error)
         sys.exit(error.exit_code)
+    except MemoryError:
+        click.echo("error: the memory does not suffice", err=True)
+        click.echo("  hint: take fewer --steps, or fewer or smaller samples", err=True)
+        sys.exit(UNUSABLE)
     except click.exceptions.Abort:
         click.echo("aborted", err=True)
         sys.exit(UNUSABLE)
@@ -85,6 +89,6 @@ def main(args: list[str] | None = None) -> None:
 
 def report(error: QspinnError) -> None:
     """Print what is wrong, where, and what would help."""
-    click.echo(f"error: {error}", err=True)
+    click.echo(f"error: {error.what}", err=True)
     if error.hint:
         click.echo(f"  hint: {error.hint}", err=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from qspinn.artifact import Opened, input_for, open_folder
+from qspinn.artifact import Opened, open_folder
 from qspinn.bench import Bench, as_json, counting, work
 from qspinn.cli.options import SEED
+from qspinn.cli.validate import given_input
 from qspinn.report import benches, tables
 
 
@@ -41,7 +42,7 @@ def bench_command(
     """
     opened = open_folder(folder)
     target = counting(opened.backend)
-    values = input_for(opened, data, samples, seed)
+    values = given_input(opened, data, samples, seed)
     layers = work(opened.graph, values)
     asked = cores or (opened.device.core,)
     found: dict[str, Bench] = {}

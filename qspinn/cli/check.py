@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from qspinn.artifact import Opened, input_for, open_folder
+from qspinn.artifact import Opened, open_folder
 from qspinn.bench import Sizing
 from qspinn.cli.options import SEED, budget_option
-from qspinn.cli.validate import chosen_executors, run_executor
+from qspinn.cli.validate import chosen_executors, given_input, run_executor
 from qspinn.errors import GATE_FAILED, ToolchainError
 from qspinn.gate import (
     Check,
@@ -40,7 +40,7 @@ def memory_checks(opened: Opened, limits: Mapping[str, int]) -> list[Check]:
 
 @click.command(name="check")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; default the device's own.")
+@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; the device's limits where unnamed.")
 @click.option("--executor", "executors", multiple=True, help="How to run it; may be repeated.")
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False),
               help="Run on its report part; without it, on seeded random input.")  # fmt: skip
@@ -69,14 +69,14 @@ def check_command(
     opened = open_folder(folder)
     limits = budget_option(budget, dict(opened.device.regions))
     checks = memory_checks(opened, limits)
-    values = input_for(opened, data, samples, seed)
+    values = given_input(opened, data, samples, seed)
     missing: ToolchainError | None = None
     for executor in chosen_executors(opened, executors):
         try:
             checks.append(equality_check(run_executor(opened, values, executor)))
         except ToolchainError as error:
             missing = error
-            checks.append(not_run(executor, str(error)))
+            checks.append(not_run(executor, error.what))
     tables.console().print(tables.checks(checks))
     if junit is not None:
         write_file(junit, as_junit(opened.name, checks))

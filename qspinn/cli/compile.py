@@ -48,7 +48,7 @@ from qspinn.verify import STARTS
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Formats by path; what it leaves out is the target's default.")  # fmt: skip
 @click.option("--max-drop", help="Most accuracy to lose against the float network, such as 1%.")
-@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; default the device's.")
+@click.option("--budget", help="Such as ram=8KiB,flash=64KiB; the device's limits where unnamed.")
 @click.option("--start", type=click.Choice(STARTS), default="skewed",
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
 @click.option("--name", help="The network's name in the artifact; default the file's.")
@@ -94,7 +94,8 @@ def compile_command(**options: Any) -> None:
         screen.print(tables.cost(compiled.cost))
     _affordable(compiled, options["max_instructions"])
     parts = known_devices(backend, options["device_files"])
-    _fits(compiled, backend, parts, budget, "the budget" if options["budget"] else device.name)
+    place = f"the budget on {device.name}" if options["budget"] else device.name
+    _fits(compiled, backend, parts, budget, place)
     comparison = found.comparison if found else _accuracy(job, compiled)
     if comparison is not None:
         screen.print(tables.accuracy(comparison))

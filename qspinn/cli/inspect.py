@@ -102,6 +102,6 @@ def _verdict(job: jobs.Job, backend: Backend) -> str:
         device = backend.devices[backend.default_device]
         used = backend.footprint(lowered.final, device, lowered.plan).regions()
     except QspinnError as error:
-        return f"refused: {error}" + (f" (hint: {error.hint})" if error.hint else "")
+        return f"refused: {error}"
     sizes = ", ".join(f"{region} {amount(size, region)}" for region, size in used.items())
     return f"can compile it: {sizes}"

@@ -205,24 +205,29 @@ def plan_option(path: Path | None) -> Plan | None:
 
 
 def percentage(text: str | None) -> float | None:
-    """Read ``1%`` or ``0.01``.
+    """Read ``1%`` or ``0.01``; ``1`` could mean both 1 % and 100 %.
 
     Raises:
         PlanError: The text is neither.
     """
     if text is None:
         return None
+    bare = not text.rstrip().endswith("%")
     try:
-        value = float(text.rstrip("% ")) / (100.0 if text.rstrip().endswith("%") else 1.0)
+        value = float(text.rstrip("% ")) / (1.0 if bare else 100.0)
     except ValueError:
         raise PlanError(f"{text!r} is no share", hint="write 1% or 0.01") from None
+    if bare and 1.0 <= value <= 100.0:
+        raise PlanError(
+            f"{text!r} would mean {value:.0%}", hint=f"say {value:g}% or {value / 100:g}"
+        )
     if not 0.0 <= value <= 1.0:
         raise PlanError(f"{text!r} is not between 0 and 100 %")
     return value
 
 
 def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
-    """A budget as given, or the device's own.
+    """A budget as given; regions that it does not name keep the device's limits.
 
     Raises:
         PlanError: It cannot be read, or names a region that the device has not.
@@ -231,4 +236,4 @@ def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
         return fallback
     budget = parse_budget(text)
     require_regions(fallback, budget)
-    return budget
+    return {**fallback, **budget}

@@ -96,7 +96,11 @@ def search(
     budget: Mapping[str, int],
     given: Plan | None,
 ) -> Found:
-    """Explore the plans of a job as the options say, with a bar that tells how far it is."""
+    """Explore the plans of a job as the options say, with a bar that tells how far it is.
+
+    Raises:
+        click.Abort: It was stopped before a candidate was measured.
+    """
     settings = settings_of(options, budget)
     taught = None
     if options["train_data"] is not None:
@@ -108,10 +112,13 @@ def search(
         watched(settings) as watch,
         stoppable() as stop,
     ):
-        return explore(
+        found = explore(
             job, target, device, settings, runner, given=given, store=store, watch=watch,
             stop=stop, lessons=taught,
         )  # fmt: skip
+        if stop() and not found.exploration.measured:
+            raise click.Abort  # not a gate that failed: nothing is known
+    return found
 
 
 def settings_of(options: Mapping[str, Any], budget: Mapping[str, int]) -> Settings:

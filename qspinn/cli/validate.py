@@ -38,13 +38,19 @@ def validate_command(
     Names the first divergence by sample, step, register and neuron; exit code 1 if there is one.
     """
     opened = open_folder(folder)
-    values = input_for(opened, data, samples, seed)
+    values = given_input(opened, data, samples, seed)
     verdicts = [run_executor(opened, values, e) for e in chosen_executors(opened, executors)]
     tables.console().print(tables.verdicts(verdicts))
     if as_json:
         click.echo(json.dumps([asdict(v) for v in verdicts], indent=2))
     for verdict in verdicts:
         require_equal(verdict)
+
+
+def given_input(opened: Opened, data: Path | None, samples: int | None, seed: int) -> Array:
+    """What to run an artifact on; says what of the data is left out."""
+    screen = tables.console()
+    return input_for(opened, data, samples, seed, lambda note: screen.print(note, markup=False))
 
 
 def chosen_executors(opened: Opened, asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -129,5 +129,5 @@ def _refused(judge: Judge, measured: dict[str, Score]) -> list[Entry]:
         if digest not in measured and digest not in rows:
             steps = int(words.get("steps", judge.steps))
             scheme = words.get("scheme", "ptq")
-            rows[digest] = Entry(digest, words, scheme, steps, refused=str(error))
+            rows[digest] = Entry(digest, words, scheme, steps, refused=error.what)
     return list(rows.values())

@@ -285,7 +285,9 @@ def _refused(judge: Judge) -> GateError:
     """Why nothing was measured: what the target says to the finest candidate."""
     _, error = min(judge.refusals.items(), key=lambda item: item[0])
     count = len(judge.refusals)
-    return GateError(f"all {count:,} candidates are refused; the finest: {error}", hint=error.hint)
+    return GateError(
+        f"all {count:,} candidates are refused; the finest: {error.what}", hint=error.hint
+    )
 
 
 def _rewarded(judge: Judge, scores: Sequence[Score], settings: Settings) -> Score | None:
@@ -353,7 +355,8 @@ def _causes(judge: Judge, chosen: Score, settings: Settings) -> list[Attribution
         if row.refused:
             k = space.index(row.knob)
             moved = space.moved(chosen.candidate, k, space.knobs[k].options.index(row.coarser))
-            row = replace(row, refused=str(judge.refusals.get(moved, row.refused)))
+            error = judge.refusals.get(moved)
+            row = replace(row, refused=error.what if error else row.refused)
         found.append(row)
     return found
 

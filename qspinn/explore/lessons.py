@@ -11,11 +11,10 @@ import numpy as np
 from qspinn import datasets
 from qspinn.datasets import Dataset
 from qspinn.errors import FrontendError, PlanError
-from qspinn.evaluate import chunks
+from qspinn.evaluate import chunks, require_labels
 from qspinn.explore.schemes import Lessons
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array
 from qspinn.job import Job
-from qspinn.readout import decisions
 
 JUDGED = ("select", "report")
 
@@ -50,20 +49,6 @@ def lessons(path: Path, job: Job, seed: int = 0) -> Lessons:
             hint="train on other samples than those that candidates are judged on",
         )
     return Lessons(found, seed, job.graph)
-
-
-def require_labels(graph: Graph, labels: Array, name: str) -> None:
-    """Refuse labels that no output stands for.
-
-    Raises:
-        FrontendError: There are some.
-    """
-    size = decisions(graph)
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < size:
-        raise FrontendError(
-            f"has labels from {labels.min()} to {labels.max()}, the network {size} classes",
-            at=name,
-        )
 
 
 def _digests(dataset: Dataset, index: Array) -> Iterator[bytes]:

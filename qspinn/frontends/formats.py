@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from zipfile import BadZipFile, ZipFile
 
 from qspinn.errors import FrontendError
 from qspinn.frontends.report import Imported
@@ -15,6 +16,12 @@ from qspinn.frontends.report import Imported
 GROUP = "qspinn.frontends"
 SNIFFED = 64
 """As many of a file's first bytes `Frontend.sniff` is shown."""
+_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What PyTorch files start with that are no zip archives, as before version 1.6."""
+_LIVE = (
+    "load the module in Python: qspinn.load(module, sample_input) gives its graph, "
+    "qspinn.storage.save(loaded.graph, path) a .qspinn file"
+)
 OFFERED = ("data", "encode")
 """What a frontend may ask for beside its options: see `frontends.load_model`."""
 
@@ -135,6 +142,8 @@ def frontend_of(path: Path, start: bytes) -> Frontend:
         raise FrontendError("is empty", at=str(path))
     found, broken = frontends()
     named = [f for f in found.values() if path.suffix.lower() in f.suffixes]
+    if not named and _of_torch(path, start):
+        raise FrontendError("is a PyTorch file", at=str(path), hint=_LIVE)
     like = [f for f in found.values() if f.sniff(start)]
     fitting = [f for f in named if f in like] if len(named) > 1 else named or like
     if len(fitting) == 1:
@@ -149,3 +158,14 @@ def frontend_of(path: Path, start: bytes) -> Frontend:
     several = ", ".join(f.name for f in fitting or named)
     what = f"could be of any of {several}" if several else "is of no known format"
     raise FrontendError(what, at=str(path), hint=hint)
+
+
+def _of_torch(path: Path, start: bytes) -> bool:
+    """Whether PyTorch wrote a file: pickled objects, alone or in a zip archive."""
+    if not start.startswith(b"PK"):
+        return start.startswith(_TORCH)
+    try:
+        with ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (BadZipFile, OSError, ValueError, NotImplementedError):
+        return False

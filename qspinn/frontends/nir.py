@@ -22,7 +22,7 @@ from qspinn.frontends.nir_rules import Choice, Rules, settle
 from qspinn.frontends.nir_wiring import Steps, order, recurrent, wire
 from qspinn.frontends.report import DEFAULT, IN_FILE, Assumption, Imported, inferred, received
 from qspinn.ir import Delay, Graph, Input, Neuron, Node, Output, Shape
-from qspinn.verify import verify
+from qspinn.verify import readouts_of, verify
 
 R_MEANS = {
     ("equation", False): "a current adds r * (1 - decay)", ("jump", False): "a current adds r",
@@ -221,7 +221,11 @@ class Build:
         if value.startswith("membrane") != graded:
             if not others:
                 what = "a graded value" if graded else "spikes"
-                raise FrontendError(f"the readout {value} does not read {what}", at=node.label)
+                raise FrontendError(
+                    f"the readout {value} does not read {what}",
+                    at=node.label,
+                    hint=f"readouts (--readout) that do: {', '.join(readouts_of(graded=graded))}",
+                )
             chosen, value = Choice(usual, DEFAULT), usual  # the readout is for another output
         subject = f"readout of {node.name}" if others else "readout"
         self.notes.append(Assumption(subject, value, chosen.source))
@@ -301,7 +305,7 @@ class Build:
             who = f" ({', '.join(names)})" if len(by_value) > 1 else ""
             source = self.rules[key].source
             if key == "reset" and source == DEFAULT and value == "zero":
-                who += "; a file cannot say subtract: give reset=subtract if it was trained so"
+                who += "; a file cannot say subtract: give --reset subtract if it was trained so"
             if key == "integrator" and source == DEFAULT and value == "euler":
                 who += self._beside_euler(names)
             self.notes.append(Assumption(word, value + who, source))

@@ -137,7 +137,8 @@ class _Step:
                 f"dt {dt:g} exceeds {name} {tau.min():g}: an Euler step would give the decay "
                 f"{1 - dt / tau.min():g}",
                 at=self.node.label,
-                hint="give dt in the unit of the file's time constants, or integrator=exact",
+                hint="give dt (--dt) in the unit of the file's time constants, or the exact "
+                "integrator (--integrator exact)",
             )
         return np.asarray(1 - dt / tau)
 
@@ -223,7 +224,7 @@ def _several(node: FileNode, rules: Rules, threshold: FloatArray, timing: str) -
         raise FrontendError(
             f"several spikes a step need a positive threshold, not {threshold.min():g}",
             at=node.label,
-            hint="give max_spikes=1",
+            hint="allow one spike a step (--max-spikes 1)",
         )
     return bool(wanted)
 

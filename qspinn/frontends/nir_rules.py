@@ -101,8 +101,8 @@ class Rules:
             raise FrontendError(
                 f"dt is needed ({why}), and neither is it in the file nor can it be inferred",
                 at=who,
-                hint="give dt, the time per step in the unit of the file's time constants; Norse "
-                "simulates with 1e-3 by default, snnTorch and SpikingJelly export with 1e-4",
+                hint="give dt (--dt), the time per step in the unit of the file's time constants; "
+                "Norse simulates with 1e-3 by default, snnTorch and SpikingJelly export with 1e-4",
             )
         return self.dt
 

@@ -11,7 +11,7 @@ import numpy as np
 from qspinn.datasets import Dataset
 from qspinn.encode import Encoder
 from qspinn.errors import FrontendError, PlanError, ToolchainError
-from qspinn.explore.lessons import require_labels
+from qspinn.evaluate import require_labels
 from qspinn.ir import VOTE, Array, Graph, Input
 from qspinn.passes.quantize import quantize
 from qspinn.plan import Plan
