@@ -13,6 +13,7 @@ import numpy as np
 
 from network_chip import ChipFormats
 from network_formats import FORMATS, AnyFormats
+from network_sums import with_drops
 from qspinn import interp
 from qspinn.dynamics import Model
 from qspinn.fixed import Interval, QFormat
@@ -131,7 +132,7 @@ def describe(seed: int, *, profile: str = "any") -> Network:
     draw, odds = ALL_FORMATS[profile](rng), ODDS[profile]
     if isinstance(draw, ChipFormats) and draw.alone:
         odds = replace(odds, skip=0.0, recurrence=0.0)
-    return _Builder(draw, odds, profile).network(f"{profile}{seed}")
+    return _Builder(draw, odds, profile, seed).network(f"{profile}{seed}")
 
 
 @dataclass
@@ -141,6 +142,7 @@ class _Builder:
     draw: AnyFormats
     odds: Odds
     profile: str
+    seed: int
     nodes: list[Node] = field(default_factory=list)
     known: dict[str, Signal] = field(default_factory=dict)
     sample: dict[str, Array] = field(default_factory=dict)
@@ -172,7 +174,10 @@ class _Builder:
             readout, labels = VOTE, self.labels(self.known[source].size)
         draw.tag("readout", readout)
         self.add(Output(name="out", inputs=(source,), readout=readout, labels=labels))
-        graph = tuned(Graph(name, tuple(self.nodes)), data)
+        drawn, drops = with_drops(Graph(name, tuple(self.nodes)), self.profile, self.seed)
+        for word in drops:
+            draw.tag("dropped", word)
+        graph = tuned(drawn, data)
         return Network(graph, data, frozenset(draw.tags))
 
     def labels(self, size: int) -> tuple[int, ...]:

@@ -253,6 +253,12 @@ def _delays(weights: IntArray, lags: IntArray) -> IntArray:
 
 def _matrix(synapse: Synapse) -> IntArray:
     """A form written out (out, in)."""
+    if synapse.drop:
+        raise Unfit(
+            f"drops {synapse.drop} low bits of the sum of {synapse.name}; the exponents that netx "
+            "finds drop none",
+            hint="give its weights as many fraction bits as the summed input has",
+        )
     form: Form = synapse.form
     if isinstance(form, Kernel):
         form = form.matrix()
