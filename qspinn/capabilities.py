@@ -13,8 +13,7 @@ class Capabilities:
 
     Attributes:
         weight_bits: Widths a weight may have; what a width takes in memory is the target's matter.
-        split_bits: Widths that take two synapses a weight, one for each sign: offered to who asks,
-            not searched.
+        split_bits: Widths beyond those, at which weights of both signs take two synapses each.
         weight_forms: Other formats of weights: ``binary``, ``ternary``.
         state_bits: Widths a state may have.
         bias_bits: Widths a connection's bias and other constants in the membrane's units may have;

@@ -25,6 +25,7 @@ from qspinn.program import Program
 from qspinn.signals import Signal, signals, summed
 
 from .reasons import Reasons, Unfit
+from .signs import slimmer
 from .stock import Registers, full_model, moved, point_of, registers, rewritten, why_not
 from .synapses import Kernel, Synapse, synapse
 from .table import ACTIVATION, INPUT_SHIFT
@@ -281,7 +282,7 @@ def _layer(
     for connection in feeding:
         with reasons.at(connection.name):
             weights, drop = shifted(connection, unit, places, known)
-            made.append(synapse(graph, connection, node, weights, known, drop))
+            made.append(slimmer(synapse(graph, connection, node, weights, known, drop)))
             _refuse_overflow(made[-1], bound)
     return Layer(
         neuron=node,
