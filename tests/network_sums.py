@@ -12,6 +12,7 @@ import numpy as np
 
 from qspinn.fixed import Interval, QFormat
 from qspinn.ir import (
+    Array,
     Conv1d,
     Conv2d,
     Delay,
@@ -28,6 +29,8 @@ from qspinn.signals import signals, summed
 
 MOST = {"MIXED": 7, "EXCITATORY": 8, "INHIBITORY": 8}
 """Binary places by which Lava's exponents let weights be finer than their summed input."""
+THIRD = 10600
+"""Of the 16-bit activation, for a neuron may have three inputs."""
 LIKELY = {"any": 0.15, "loihi": 0.2, "whole": 0.3}
 
 
@@ -44,7 +47,8 @@ def with_drops(graph: Graph, profile: str, seed: int) -> tuple[Graph, tuple[str,
             words.append("any")
             continue
         for connection in _alone(graph, node):
-            finer, word = _finer(connection, rng)
+            span = signals(graph)[connection.inputs[0]].interval
+            finer, word = _finer(connection, rng, span.hi if span else 1)
             changed |= {connection.name: finer}
             changed[node.name] = replace(node, input_format=QFormat(32, 0))
             words.append(word)
@@ -88,8 +92,11 @@ def _weight(node: Node) -> tuple[str, Param]:
     return ("weight", params["weight"]) if "weight" in params else ("scale", params["scale"])
 
 
-def _finer(node: Node, rng: np.random.Generator) -> tuple[Node, str]:
-    """The connection with weights of any width below the summed input's last place."""
+def _finer(node: Node, rng: np.random.Generator, most: int) -> tuple[Node, str]:
+    """The connection with weights of any width below the summed input's last place.
+
+    ``most`` is the largest value it reads: the sum stays within a third of the activation.
+    """
     name, weight = _weight(node)
     low, high = weight.values.min(), weight.values.max()
     mode = "EXCITATORY" if low >= 0 else "INHIBITORY" if high <= 0 else "MIXED"
@@ -97,7 +104,15 @@ def _finer(node: Node, rng: np.random.Generator) -> tuple[Node, str]:
     frac = int(rng.integers(1, MOST[mode] + 1))
     top = (1 << (bits - (mode == "MIXED"))) - 1
     values = np.trunc(weight.values * (top / np.abs(weight.values).max())).astype(np.int64)
+    while _reach(values) * most >> frac > THIRD:
+        values = np.trunc(values / 2).astype(np.int64)
     fmt = QFormat(bits, frac, mode == "MIXED")
     if mode == "INHIBITORY":
         fmt = QFormat(bits + 1, frac, True, 1 - (1 << bits), 0)
     return node.with_params({name: Param(values, fmt)}), f"{mode} {frac}"
+
+
+def _reach(values: Array) -> int:
+    """The largest sum of magnitudes that reaches one neuron."""
+    rows = np.abs(values).reshape(len(values), -1).sum(1) if values.ndim else np.abs(values)
+    return int(rows.max())
