@@ -13,8 +13,7 @@ class Capabilities:
 
     Attributes:
         weight_bits: Widths a weight may have; what a width takes in memory is the target's matter.
-        split_bits: Widths that take two synapses a weight, one for each sign: offered to who asks,
-            not searched.
+        split_bits: Widths beyond those, at which weights of both signs take two synapses each.
         weight_forms: Other formats of weights: ``binary``, ``ternary``.
         state_bits: Widths a state may have.
         bias_bits: Widths a connection's bias and other constants in the membrane's units may have;
@@ -26,6 +25,8 @@ class Capabilities:
         state_roundings: Roundings of states and of decays' products, at run time.
         scale_methods: How scales are chosen, as in `planning.METHODS`.
         scale_groups: ``layer``, ``channel`` or ``neuron``, coarsest first.
+        scales_apart: Whether some neurons have a scale for each channel by default, and that may
+            cost memory on some devices.
         drops_inputs: Whether a plan's ``input.active`` saves memory.
         inputs: How a step may be given its input, of `plan.INPUTS`; empty: there is no choice.
         synapse_steps: Steps that one stage of synapses takes.
@@ -44,6 +45,7 @@ class Capabilities:
     threshold_bits: tuple[int, ...] = ()
     constant_roundings: tuple[Rounding, ...] = tuple(Rounding)
     scale_methods: tuple[str, ...] = ("max", "percentile", "error")
+    scales_apart: bool = False
     drops_inputs: bool = False
     inputs: tuple[str, ...] = ()
     synapse_steps: int = 0

@@ -201,13 +201,16 @@ class Delay(Node):
 class Neuron(Node):
     """Neurons of one model; their input is the sum of all incoming currents.
 
-    ``values`` holds the model's parameters, each broadcasting to ``shape``.
+    ``values`` holds the model's parameters, each broadcasting to ``shape``. The sum enters the
+    model in ``input_format``: what lies below its binary point is dropped, rounding down, and its
+    range is proved. None: it enters as it is.
     """
 
     shape: Shape
     model: Model
     values: Mapping[str, Param]
     states: Mapping[str, State]
+    input_format: QFormat | None = None
 
     def params(self) -> dict[str, Param]:
         """The model's parameters by name."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from qspinn.dynamics import COMPARISONS, LOGIC, Model, Op
+from qspinn.dynamics import COMPARISONS, LOGIC, Op
 from qspinn.errors import QuantizeError, located
 from qspinn.fixed import WORD, Interval, Overflow, QFormat, Rounding, text_key
 from qspinn.intervals import Spans, fixpoint
-from qspinn.ir import Graph, Neuron, Param, State
+from qspinn.ir import Graph, Neuron, Param
 from qspinn.program import Program, TypedOp
 from qspinn.signals import Signal, signals, summed
 
@@ -58,6 +58,7 @@ def lower(node: Neuron, span: Interval, frac: int, steps: int | None = None) -> 
     leaves = {"a": span, **{name: _values(p) for name, p in node.values.items()}}
     start = {name: _values(s.init) for name, s in node.states.items()}
     spans, forever = fixpoint(ops, finals, start, leaves, steps)
+    _refuse_wide(node, span, frac)
     _refuse_overflow(ops, spans, node)
     kept, moved = _without_idle_fits(ops, spans)
     return Program(
@@ -78,7 +79,7 @@ def unproved(node: Neuron, frac: int) -> tuple[list[TypedOp], dict[str, int], in
     Returns:
         The operations, the one that each state is kept from, and the one that is sent.
     """
-    build = _Build(node.model, node.values, node.states, frac, node.path)
+    build = _Build(node, frac)
     for op in node.model.ops:
         build.add(op)
     finals = {name: build.stored[name] for name in node.model.states}
@@ -92,16 +93,9 @@ def _values(param: Param) -> Interval:
 class _Build:
     """The typed list under construction."""
 
-    def __init__(
-        self,
-        model: Model,
-        params: Mapping[str, Param],
-        states: Mapping[str, State],
-        frac: int,
-        path: str,
-    ) -> None:
-        self.model, self.params, self.states = model, params, states
-        self.frac, self.path = frac, path
+    def __init__(self, node: Neuron, frac: int) -> None:
+        self.model, self.params, self.states = node.model, node.values, node.states
+        self.frac, self.path, self.entry = frac, node.path, node.input_format
         self.ops: list[TypedOp] = []
         self.at: dict[int, int] = {}
         self.stored: dict[str, int] = {}
@@ -117,7 +111,8 @@ class _Build:
         index = len(self.at)
         args = [self.at[i] for i in op.args]
         if op.kind in ("input", "state", "param"):
-            self.at[index] = self.emit(TypedOp(op.kind, name=op.name, frac=self._leaf(op)))
+            leaf = self.emit(TypedOp(op.kind, name=op.name, frac=self._leaf(op)))
+            self.at[index] = self.entered(leaf) if op.kind == "input" else leaf
         elif op.kind == "const":
             self.at[index] = self.emit(TypedOp("const", value=op.value, frac=0))
         elif op.kind in LOGIC:
@@ -137,6 +132,13 @@ class _Build:
             args, frac = self.align(args)
             typed = TypedOp(op.kind, tuple(args), frac=None if op.kind in COMPARISONS else frac)
             self.at[index] = self.emit(typed)
+
+    def entered(self, a: int) -> int:
+        """The summed input at the point where it enters the neurons: finer bits are dropped."""
+        if self.entry is None or self.entry.frac >= self.frac:
+            return a
+        places = self.frac - self.entry.frac
+        return self.shift(a, places, Rounding.FLOOR, "input", self.entry.frac)
 
     def _leaf(self, op: Op) -> int:
         if op.kind == "input":
@@ -216,6 +218,19 @@ class _Build:
         if overflow is Overflow.WRAP and size & (size - 1):
             raise QuantizeError(f"a wrapping range has 2**k values, not {size}")
         return TypedOp("fit", (x,), low=span.lo, high=span.hi, overflow=overflow, frac=fmt.frac)
+
+
+def _refuse_wide(node: Neuron, span: Interval, frac: int) -> None:
+    fmt = node.input_format
+    if fmt is None:
+        return
+    places = frac - fmt.frac
+    low, high = ((x >> places if places >= 0 else x << -places) for x in (span.lo, span.hi))
+    if Interval(low, high) not in fmt.range:
+        raise QuantizeError(
+            f"its summed input may reach {Interval(low, high)}, the range of {fmt} is {fmt.range}",
+            hint="give the input more bits in the plan, or the neurons a smaller scale",
+        )
 
 
 def _refuse_overflow(ops: list[TypedOp], spans: Spans, node: Neuron) -> None:

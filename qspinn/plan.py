@@ -36,7 +36,8 @@ class Entry:
     ``rounding`` is the offline rounding of a constant; of a state the rounding of each store, and
     of a decay the rounding of its product (its own value is rounded to nearest even).
     ``role``: free, fixed (by the target), shared (with the state it is compared with) or derived
-    (proved by interval analysis; shown, never read). ``note`` is a comment.
+    (proved by interval analysis; shown, never read). ``note`` is a comment. A neuron's ``input``
+    is derived, unless the plan makes its sums coarser: then it rounds down.
     """
 
     fmt: QFormat

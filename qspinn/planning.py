@@ -367,6 +367,8 @@ def derived(graph: Graph, lists: Mapping[str, Program]) -> dict[str, Entry]:
             f"may {' and '.join(clips)}" if clips else "no state leaves its range"
         )
         frac = next(op.frac for op in program.ops if op.kind == "input") or 0
-        fmt = QFormat(min(span.signed_bits, 32), frac)
-        found[f"{node.path}.input"] = Entry(fmt, Rounding.FLOOR, role="derived", note=note)
+        fmt, role = QFormat(min(span.signed_bits, 32), frac), "derived"
+        if node.input_format is not None:
+            fmt, role = node.input_format, "free"
+        found[f"{node.path}.input"] = Entry(fmt, Rounding.FLOOR, role=role, note=note)
     return found

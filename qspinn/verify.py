@@ -134,6 +134,9 @@ def _neuron(node: Neuron) -> None:
         )
     for name, state in node.states.items():
         _state(name, state)
+    enters = node.input_format
+    if enters is not None and (enters.leak or enters.binary):
+        raise VerifyError(f"its input cannot have the format {enters}")
 
 
 def _state(name: str, state: State) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from network_chip import ChipFormats
 from network_formats import FORMATS, AnyFormats
+from network_sums import with_drops
 from qspinn import interp
 from qspinn.dynamics import Model
 from qspinn.fixed import Interval, QFormat
@@ -145,7 +146,7 @@ def describe(seed: int, *, profile: str = "any") -> Network:
     draw, odds = ALL_FORMATS[profile](rng), ODDS[profile]
     if isinstance(draw, ChipFormats) and draw.alone:
         odds = replace(odds, skip=0.0, recurrence=0.0, joins=0.0)
-    return _Builder(draw, odds, profile).network(f"{profile}{seed}")
+    return _Builder(draw, odds, profile, seed).network(f"{profile}{seed}")
 
 
 @dataclass
@@ -155,6 +156,7 @@ class _Builder:
     draw: AnyFormats
     odds: Odds
     profile: str
+    seed: int
     nodes: list[Node] = field(default_factory=list)
     known: dict[str, Signal] = field(default_factory=dict)
     sample: dict[str, Array] = field(default_factory=dict)
@@ -187,7 +189,9 @@ class _Builder:
             ends.insert(draw.between(0, 1), self.earlier(i))
         for i, end in enumerate(ends, 1):
             self.output("out" if i == 1 else f"out{i}", end)
-        graph = Graph(name, tuple(self.nodes))
+        graph, drops = with_drops(Graph(name, tuple(self.nodes)), self.profile, self.seed)
+        for word in drops:
+            draw.tag("dropped", word)
         data = together(graph, received)
         return Network(tuned(graph, data), data, frozenset(draw.tags))
 

@@ -75,6 +75,7 @@ LEVELS = {
     "train": 4,
     "report": 4,
     "gate": 4,
+    "grouping": 4,
     "evaluate": 4,
     "stepwise": 4,
     "job": 4,

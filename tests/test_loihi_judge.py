@@ -23,11 +23,11 @@ from loihi_nets import written
 from networks import Network, describe
 from qspinn import interp
 from qspinn.interp import Trace
-from qspinn.ir import Graph, Neuron
+from qspinn.ir import Array, Graph, Neuron
 from qspinn.plan import Plan
 from qspinn.simulate import simulate
 from qspinn.validate import compare
-from watching import clipped, watched
+from watching import Step, clipped, watched
 
 FEW, MANY = 25, 100
 """Networks that one interpreter runs after each other."""
@@ -124,7 +124,10 @@ def test_the_runtime_of_every_python(tmp_path: Path, lava310: Path, lava313: Pat
 COVERED = {
     "mode": {"MIXED": 60, "EXCITATORY": 60, "INHIBITORY": 60},
     "bits": dict.fromkeys((1, 2, 3, 4, 5, 6, 8), 15),
-    "exponent": {**dict.fromkeys(range(-7, 7), 6), 7: 2},
+    "exponent": {**dict.fromkeys(range(-8, 7), 6), 7: 2},
+    "dropped": dict.fromkeys(range(1, 9), 4),
+    "dropping exponent": dict.fromkeys(range(-8, 0), 1),
+    "dropping": {"MIXED": 15, "EXCITATORY": 15, "INHIBITORY": 15, "delayed": 8},
     "decay": {"none": 40, "all": 40, "one part": 20, "but one part": 20},
     "threshold": {"never": 4, "highest": 1},
     "bias exponent": dict.fromkeys(range(8), 8),
@@ -170,16 +173,29 @@ def occurs(graph: Graph, joint: bool) -> set[tuple[str, object]]:
             found |= {("lag", synapse.lag), ("message bits", synapse.message_bits)}
             found |= {("lag", "50 or more")} if synapse.lag >= 50 else set()
             for packed in synapse.packed:
+                if synapse.drop:
+                    found |= {("dropped", synapse.drop), ("dropping", packed.mode)}
+                    found |= {("dropping exponent", packed.exponent)}
+                    found |= {("dropping", "delayed")} if synapse.lag else set()
                 if packed.mantissa.any():
                     found |= {("mode", packed.mode), ("bits", packed.bits)}
                     found.add(("exponent", packed.exponent))
     return found
 
 
+def lost(step: Step) -> Array:
+    """The sums of which bits are dropped."""
+    for op in step.program.ops:
+        if op.kind == "shr" and step.program.ops[op.args[0]].kind == "input":
+            total = step.values[op.args[0]]
+            return total[total & ((1 << op.value) - 1) != 0]
+    return np.zeros(0, np.int64)
+
+
 def test_every_register_goes_to_its_ends() -> None:
     """At least 5 % of neuron-steps spike, stores act, and everything above occurs."""
     met: Counter[tuple[str, object]] = Counter()
-    fired = places = 0
+    fired = places = below = above = 0
     for seed in range(NORMAL.stop):
         network, legal = whole(seed)
         facts = BACKEND.emit(legal, BACKEND.devices["loihi2"], Plan({})).facts
@@ -191,6 +207,8 @@ def test_every_register_goes_to_its_ends() -> None:
             if step.program.sends != "current":
                 sent = np.broadcast_to(step.values[step.program.output], (2, *step.shape))
                 fired, places = fired + np.count_nonzero(sent), places + sent.size
+            low = lost(step)
+            below, above = below + np.count_nonzero(low < 0), above + np.count_nonzero(low > 0)
         assert legal.of_type(Neuron)
         assert trace.states
     rare = [
@@ -201,3 +219,4 @@ def test_every_register_goes_to_its_ends() -> None:
     ]
     assert not rare
     assert fired > 0.05 * places
+    assert min(below, above) > 500

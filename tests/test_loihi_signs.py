@@ -16,11 +16,22 @@ from loihi_nets import linear, net, neuron, run_both, spikes
 from qspinn.backend import default_plan
 from qspinn.calibrate import observe
 from qspinn.choice import Choice, Choices
+from qspinn.datasets import Dataset
+from qspinn.encode import Encoder
 from qspinn.errors import LegalizeError
+from qspinn.explore.explorer import explore
+from qspinn.explore.knobs import space_of
+from qspinn.explore.result import Limits
+from qspinn.explore.runners import Local
+from qspinn.explore.settings import Settings
 from qspinn.fixed import QFormat
+from qspinn.frontends.report import Imported
 from qspinn.ir import Graph, Input, Linear, Neuron, Output, Param, State
-from qspinn.neurons import spiking
+from qspinn.job import Job
+from qspinn.neurons import integrator, spiking
 from qspinn.passes.quantize import quantize
+from qspinn.pipeline import lower
+from qspinn.plan import Plan
 
 Rng = np.random.Generator
 NINE = QFormat(9, 0, True, -255, 255)
@@ -128,3 +139,115 @@ def test_a_ninth_bit_halves_the_error_and_takes_a_second_matrix(rng: Rng) -> Non
     alone, _, same = lowered(np.abs(weights), {"fc.weight": Choice(bits=9)})
     assert [(p.mode, p.bits) for p in packed(alone)] == [("EXCITATORY", 8)]
     assert same == words
+
+
+# --- what saves memory is done, and what gains a bit is searched ---
+
+
+def words_of(graph: Graph, device: str = "loihi2") -> int:
+    found = BACKEND.footprint(graph, BACKEND.devices[device])
+    return sum(line.bytes for line in found.lines if line.region == "synmem") // 8
+
+
+def scattered(rng: Rng, *, dale: bool) -> tuple[Graph, int]:
+    """A sparse layer of 6-bit weights, and the words it would take in one matrix."""
+    each, size = 14, 140
+    weights = np.zeros((size, size), np.int64)
+    for column in range(size):
+        rows = rng.permutation(size)[:each]
+        values = rng.integers(1, 32, each)
+        weights[rows, column] = values * (rng.choice((-1, 1), each) if not dale else 1)
+        if dale and column % 3 == 0:
+            weights[:, column] *= -1
+    graph = net("scattered", (size,), (
+        linear("fc", "input", weights, fmt=QFormat(6, 0)), neuron("lif", ("fc",), (size,)),
+    ))  # fmt: skip
+    return graph, size * -(-(each * (6 + 12) + 10) // 64)
+
+
+@pytest.mark.needs("lava")
+def test_sparse_inputs_of_one_sign_each_are_split_for_memory(rng: Rng, tmp_path: Path) -> None:
+    graph, words = scattered(rng, dale=True)
+    legal = run_both(graph, spikes(rng, (2, 8, 140)), tmp_path, executor="lava-models")
+    assert [(p.mode, p.bits) for p in packed(legal)] == [("EXCITATORY", 5), ("INHIBITORY", 5)]
+    assert words_of(legal) == words - 140
+    with np.load(tmp_path / "params.npz") as params:
+        assert params["fc"].size + params["fc_2"].size == 140 * 14
+        assert (params["fc"] > 0).all()
+        assert (params["fc_2"] < 0).all()
+
+
+def test_sparse_inputs_of_both_signs_stay_together(rng: Rng) -> None:
+    graph, words = scattered(rng, dale=False)
+    legal = BACKEND.legalize(graph)
+    assert [(p.mode, p.bits) for p in packed(legal)] == [("MIXED", 6)]
+    assert words_of(legal) == words
+
+
+def test_a_ninth_bit_of_a_sparse_matrix_doubles_no_synapse(rng: Rng) -> None:
+    graph, _ = scattered(rng, dale=True)
+    values = graph["fc"].params()["weight"].values
+    wide = np.where(values, 8 * values + np.sign(values), 0)
+    fine = graph.map(
+        lambda n: linear("fc", "input", wide, fmt=NINE) if n.name == "fc" else n
+    )  # fmt: skip
+    legal = BACKEND.legalize(fine)
+    assert [p.bits for p in packed(legal)] == [8, 8]
+    assert words_of(legal) == 140 * -(-(14 * (8 + 12) + 10) // 64)
+
+
+def contest(*, close: bool) -> tuple[Job, Plan]:
+    """Two neurons of which the second hears a little more, or a lot; its samples are of class 1."""
+    draw = np.random.default_rng(3)
+    weights = np.array([[252.0, -255.0], [253.0 if close else 102.0, -255.0 if close else -40.0]])
+    model = integrator(leak=False)
+    last = Neuron(
+        name="last", inputs=("fc",), shape=(2,), model=model, values={}, states={"v": State()}
+    )
+    graph = Graph("contest", (
+        Input(name="input", shape=(2,)),
+        Linear(name="fc", inputs=("input",), weight=Param(weights)),
+        last, Output(name="out", inputs=("last",), readout="membrane_last"),
+    ))  # fmt: skip
+    data = np.zeros((600, 8, 2), np.uint8)
+    data[:, :, 0] = draw.random((600, 8)) < 0.6
+    data[:, 0, 0] = 1
+    data[::2, :, 1] = data[::2, :, 0] if not close else 0
+    labels = np.ones(600, np.int64)
+    if not close:
+        labels = (np.arange(600) % 2 == 0).astype(np.int64)
+    dataset = Dataset("contest", data, labels, np.arange(600) % 3)
+    job = Job(
+        Path("contest"), Imported(graph), graph, Encoder("none", 8), dataset,
+        observe(graph, data.astype(float)), (),
+    )  # fmt: skip
+    return job, Plan({}, {"last": np.ones(())})
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_the_explorer_takes_a_second_matrix_where_it_pays(close: bool) -> None:
+    """Without the ninth bit 253 and 252 are the same weight."""
+    job, given = contest(close=close)
+    settings = Settings(
+        levels={"weight": ("9", "8", "6"), "scale": (), "weight:rounding": ()},
+        limits=Limits(max_drop=0.05),
+    )
+    device = BACKEND.devices["loihi2"]
+    found = explore(job, BACKEND, device, settings, Local(), given=given)
+    assert found.plan is not None
+    made = {e.words["fc.weight"]: e for e in found.exploration.entries}
+    legal = lower(job.graph, found.plan, BACKEND).final
+    modes = [p.mode for p in packed(legal)]
+    if close:
+        assert modes == ["EXCITATORY", "INHIBITORY"]
+        assert made["9"].memory.weights == 2 * made["8"].memory.weights
+        assert made["9"].accuracy.value == 1.0 > made["8"].accuracy.value
+    else:
+        assert modes == ["MIXED"]
+
+
+def test_only_weights_of_both_signs_can_be_split(rng: Rng) -> None:
+    for weights, offered in ((rng.normal(size=(3, 4)), True), (-rng.random((3, 4)), False),
+                             (rng.random((3, 4)), False)):  # fmt: skip
+        space = space_of(trained(weights), BACKEND, Encoder("none", 8))
+        assert ("9" in space.knobs[space.index("fc.weight")].options) == offered

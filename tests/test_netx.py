@@ -33,6 +33,7 @@ from qspinn.ir import Array, Conv2d, Delay, Flatten, Graph, Neuron, Param, SumPo
 from qspinn.plan import Plan
 
 Rng = np.random.Generator
+WIDE = QFormat(13, 0)
 EXCITATORY, INHIBITORY = QFormat(8, 0, signed=False), QFormat(9, 0)
 
 
@@ -159,7 +160,44 @@ def constant(rng: Rng) -> tuple[Graph, Array]:
     return BACKEND.legalize(graph), np.broadcast_to(image, (1, 20, 2, 5, 4))
 
 
-HAND = (images, recurrent, delays, biased, cold, one_sided, counts, values, constant)
+def silent(rng: Rng) -> tuple[Graph, Array]:
+    """Inhibition alone, by powers of two, of neurons that only tell their membranes."""
+    inhibition = np.where(rng.random((5, 6)) < 0.6, -64, -rng.integers(0, 64, (5, 6)))
+    nodes = (
+        linear("fc1", "input", weights(rng, 6, 9)), neuron("lif1", ("fc1",), (6,)),
+        linear("fc2", "lif1", inhibition),
+        neuron("li", ("fc2",), (5,), {"bias": 640}, reads_out=True, synapse="new", bias=True),
+    )  # fmt: skip
+    return BACKEND.legalize(net("silent", (9,), nodes)), spikes(rng, (1, 20, 9), 0.6)
+
+
+def disconnected(rng: Rng) -> tuple[Graph, Array]:
+    """A layer without weights other than zero, whose biases are read."""
+    nodes = (
+        linear("fc1", "input", weights(rng, 6, 9)), neuron("lif1", ("fc1",), (6,)),
+        linear("fc2", "lif1", np.zeros((3, 6))),
+        neuron("li", ("fc2",), (3,), {"bias": 64 * rng.integers(-9, 50, 3)}, reads_out=True,
+               bias=True),
+    )  # fmt: skip
+    return BACKEND.legalize(net("disconnected", (9,), nodes)), spikes(rng, (1, 20, 9))
+
+
+def currents(rng: Rng) -> tuple[Graph, Array]:
+    """Biases of synaptic currents, some beyond what a synapse holds; of one layer of both kinds."""
+    nodes = (
+        linear("fc1", "input", weights(rng, 6, 9), 2 * rng.integers(-300, 900, 6), bias_fmt=WIDE),
+        neuron("lif1", ("fc1",), (6,), {"bias": 64 * rng.integers(-9, 50, 6)}, synapse="new",
+               bias=True),
+        linear("fc2", "lif1", weights(rng, 5, 6), 2 * rng.integers(-120, 120, 5), bias_fmt=WIDE),
+        neuron("lif2", ("fc2",), (5,), {"threshold": rng.integers(1, 300, 5)}, synapse="new"),
+        linear("fc3", "lif2", weights(rng, 4, 5), 2 * rng.integers(-60, 60, 4), bias_fmt=WIDE),
+        neuron("li", ("fc3",), (4,), reads_out=True, synapse="new"),
+    )  # fmt: skip
+    return BACKEND.legalize(net("currents", (9,), nodes)), spikes(rng, (2, 20, 9))
+
+
+HAND = (images, recurrent, delays, biased, cold, one_sided, counts, values, constant,
+        silent, disconnected, currents)  # fmt: skip
 SEEDS = (2, 8, 11, 13)
 """Random networks of every run; `MORE` are those of `make slow`."""
 MORE = [range(first, first + 20) for first in range(100, 260, 20)]
@@ -179,9 +217,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Made, Array
         name: net.job(data[0], data.shape[1] + 64 if net.facts["needs_reset"] else 0)
         for name, (net, data) in nets.items()
     }
-    stream, data = nets["biased"]
-    jobs["stream"] = stream.job(data.reshape(-1, *data.shape[2:]), data.shape[1])
-    nets["stream"] = nets["biased"]
+    for name in ("biased", "currents"):
+        net, data = nets[f"{name} stream"] = nets[name]
+        jobs[f"{name} stream"] = net.job(data.reshape(-1, *data.shape[2:]), data.shape[1])
     found = run_netx(list(jobs.values()), folder)
     return {name: (*nets[name], each) for name, each in zip(jobs, found, strict=True)}
 
@@ -201,9 +239,10 @@ def test_netx_computes_every_state(name: str, ran: dict[str, tuple[Made, Array, 
 
 
 @pytest.mark.needs("lava-dl")
-def test_samples_follow_one_another(ran: dict[str, tuple[Made, Array, Any]]) -> None:
+@pytest.mark.parametrize("name", ["biased", "currents"])
+def test_samples_follow_one_another(name: str, ran: dict[str, tuple[Made, Array, Any]]) -> None:
     """With resets at the steps that the facts name."""
-    net, data, found = ran["stream"]
+    net, data, found = ran[f"{name} stream"]
     assert net.facts["samples"] == "one run"
     steps = data.shape[1]
     for sample in range(2):
@@ -255,12 +294,18 @@ def test_what_the_package_says(rng: Rng) -> None:
     artifact = BACKEND.emit(biased(rng)[0], BACKEND.devices["loihi2"], Plan({}))
     assert artifact.facts["netx"] == {
         "file": "biased_skewed.net", "why_not": [], "input": "spikes", "input_shape": [9],
-        "input_message_bits": 0, "samples": "one run", "reset_offset": 1, "needs_reset": True,
-        "layers": {"lif1": 1, "lif2": 2, "lif3": 3}, "simulator_only": [],
+        "input_ones": 0, "input_message_bits": 0, "samples": "one run", "reset_offset": 1,
+        "needs_reset": True, "layers": {"lif1": 1, "lif2": 2, "lif3": 3}, "simulator_only": [],
     }  # fmt: skip
     text = artifact.files["README.md"].decode()
     assert "Network(net_config='biased_skewed.net')`, output 3 steps behind the input" in text
     assert "only with `reset_interval=N, reset_offset=1`" in text
+    artifact = BACKEND.emit(currents(rng)[0], BACKEND.devices["loihi2"], Plan({}))
+    ones = artifact.facts["netx"]["input_ones"]
+    assert ones > 1
+    assert artifact.facts["netx"]["input_shape"] == [9 + ones]
+    text = artifact.files["README.md"].decode()
+    assert f"Behind the inputs of the network, the last {ones} inputs spike in every step" in text
 
 
 # --- what netx cannot build ---
@@ -282,13 +327,43 @@ def late_recurrence(rng: Rng) -> Graph:
     ))  # fmt: skip
 
 
-def layer(weight: Any, fmt: QFormat = W, bias: Any = None, **rule: Any) -> Callable[[Rng], Graph]:
+def driven_recurrence(rng: Rng) -> Graph:
+    return net("driven", (4,), (
+        Delay(name="late", inputs=("lif",), shape=(4,)),
+        linear("fc", "input", weights(rng, 4, 4), [2, 4, 6, 8]),
+        linear("rec", "late", weights(rng, 4, 4)),
+        neuron("lif", ("fc", "rec"), (4,), synapse="new"),
+    ))  # fmt: skip
+
+
+def driven_image(rng: Rng) -> Graph:
+    bias = Param(np.array([2, 4]), W)
+    kernel = Conv2d(name="conv", inputs=("input",), weight=Param(weights(rng, 2, 1, 2, 2), W),
+                    bias=bias)  # fmt: skip
+    return net("image", (1, 4, 4), (kernel, neuron("lif", ("conv",), (2, 3, 3), synapse="new")))
+
+
+def driven_by_image(rng: Rng) -> Graph:
+    return net("image", (1, 4, 4), (
+        conv("conv", "input", weights(rng, 2, 1, 2, 2)), neuron("lif1", ("conv",), (2, 3, 3)),
+        Flatten(name="flat", inputs=("lif1",)),
+        linear("fc", "flat", weights(rng, 3, 18), [2, 4, 6]),
+        neuron("lif2", ("fc",), (3,), synapse="new"),
+    ))  # fmt: skip
+
+
+def layer(
+    weight: Any, fmt: QFormat = W, bias: Any = None, membrane: int = 0, **rule: Any
+) -> Callable[[Rng], Graph]:
     """One layer of four inputs."""
 
     def make(rng: Rng) -> Graph:
         values = np.broadcast_to(weight, (3, 4))
-        values = {"fc": linear("fc", "input", values, bias, fmt=fmt, bias_fmt=QFormat(13, 3))}
-        return net("layer", (4,), (values["fc"], neuron("lif", ("fc",), (3,), **rule)))
+        each = None if bias is None else np.broadcast_to(bias, 3)
+        values = {"fc": linear("fc", "input", values, each, fmt=fmt, bias_fmt=QFormat(16, 3))}
+        own = {"bias": bool(membrane), **rule}
+        lif = neuron("lif", ("fc",), (3,), {"bias": membrane}, **own)
+        return net("layer", (4,), (values["fc"], lif))
 
     return make
 
@@ -298,16 +373,23 @@ def layer(weight: Any, fmt: QFormat = W, bias: Any = None, **rule: Any) -> Calla
     [
         (skip, "lif2: reads input; in netx a layer reads the one before it, and itself"),
         (late_recurrence, "lif: reaches itself after more than one step"),
-        (layer(0), "lif: its weights are all zero"),
-        (layer(-64), "lif: netx and Lava take its weights from -128 to -128 for different sign"),
-        (layer([[-1], [0], [0]]), "lif: netx and Lava take its weights from -2 to 0 for different"),
+        (layer(0, membrane=64 * 300), "lif: its weights are all zero"),
+        (layer(-64, membrane=64 * 300),
+         "lif: netx and Lava take its weights from -128 to -128 for different sign"),
+        (layer([[-1], [0], [0]], membrane=64 * 300),
+         "lif: netx and Lava take its weights from -2 to 0 for different"),
         (layer([[-201], [0], [0]], QFormat(9, 0)), "from -201 to 0 for different sign modes"),
         (layer([[100], [1], [-1]], QFormat(8, -2)), "from -4 to 400, in one netx layer from -256"),
         (layer(100, QFormat(8, -2)), "from 400 to 400, in one netx layer from -256 to 255"),
         (layer([[1], [2], [-3]], reset="subtract"), "are none that netx has: resets by subtract"),
         (layer([[1], [2], [-3]], v0=5), "start from other states than zero"),
         (layer([[1], [2], [-3]], bias=[8, 9, 10]), "its biases are no whole numbers"),
-        (layer([[1], [2], [-3]], bias=[8, 16, 8], synapse="new"), "is a line that always spikes"),
+        (layer([[99], [2], [-3]], bias=[8, 16, 8], synapse="new"), "need 9 bits in one netx layer"),
+        (layer([[2], [4], [-6]], QFormat(8, 0), bias=4095 << 3, synapse="new"),
+         "reach 4095 and would take 17 neurons that always spike, the limit is 16"),
+        (driven_recurrence, "lif: the biases of its synaptic currents are spikes that come before"),
+        (driven_image, "lif: the biases of its synaptic currents are inputs beside the others"),
+        (driven_by_image, "which only a dense layer without delays and recurrence has room for"),
     ],
     ids=lambda x: getattr(x, "__name__", None) or str(x)[:30],
 )  # fmt: skip

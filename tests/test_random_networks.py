@@ -219,6 +219,7 @@ COVERED: dict[str, dict[str, str]] = {
         "edge": "recurrent 50, skip 25, direct current 12, shared current 12",
         "tail": "delay 6, connection 6, pool 3",
         "input": "spike 1 30, spike 2 15, spike 3 30, count 1 10, count 3 8, current 1 8",
+        "dropped": "any 80",
         "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15, vote 20",
     },
     "loihi": {
@@ -234,6 +235,7 @@ COVERED: dict[str, dict[str, str]] = {
         "initial": "non-zero 50",
         "near range": "weight 50, activation 20, initial 20",
         "edge": "recurrent 50, skip 12, shared current 10",
+        "dropped": "MIXED 1 4, MIXED 4 4, MIXED 7 4, EXCITATORY 8 2",
         "input": "spike 1 60, spike 3 30, count 1 10, count 3 5",
         "readout": "count 40, first_spike 40, membrane_last 15, membrane_max 15, vote 20",
     },

@@ -143,6 +143,7 @@ def _layer_facts(script: Script, layer: Layer, plan: Plan) -> dict[str, Any]:
         "shift": layer.shift,
         "weight_bits": bits,
         "exponents": sorted({p.exponent for s in layer.synapses for p in s.packed}),
+        "dropped_bits": max((s.drop for s in layer.synapses), default=0),
         "delays": sorted({s.lag for s in layer.synapses}),
         "parameter_groups": _groups(layer),
         "relays": [s.name for s in layer.synapses if isinstance(s.form, Relay)],
@@ -216,7 +217,8 @@ def _synapse(synapse: Synapse) -> str:
         else ("Sparse" if isinstance(synapse.form, Sparse) else "Dense")
     )
     sizes = " + ".join(f"{p.bits} bits * 2**{p.exponent} {p.mode.lower()}" for p in synapse.packed)
-    return f"{kind} {sizes}" + (f" delayed {synapse.lag}" if synapse.lag else "")
+    drops = f", {synapse.drop} low bits of the sum dropped" if synapse.drop else ""
+    return f"{kind} {sizes}{drops}" + (f" delayed {synapse.lag}" if synapse.lag else "")
 
 
 def _notes(script: Script, text: NetworkText) -> tuple[str, ...]:

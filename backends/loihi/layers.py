@@ -25,6 +25,7 @@ from qspinn.program import Program
 from qspinn.signals import Signal, signals, summed
 
 from .reasons import Reasons, Unfit
+from .signs import slimmer
 from .stock import Registers, full_model, moved, point_of, registers, rewritten, why_not
 from .synapses import Kernel, Synapse, synapse
 from .table import ACTIVATION, INPUT_SHIFT
@@ -110,6 +111,29 @@ def weights_at(node: Node, unit: int, known: Mapping[str, Signal]) -> IntArray:
     return moved(weight.values, point, unit, f"the weights of {node.name}")
 
 
+def shifted(
+    node: Node, unit: int, places: int, known: Mapping[str, Signal]
+) -> tuple[IntArray, int]:
+    """A connection's weights, and how many low bits the exponent drops of their sum.
+
+    They are at the binary point ``unit``; or, where they have bits below it, at ``unit + places``.
+
+    Raises:
+        Unfit: They are finer than that.
+    """
+    weights = weights_at(node, unit + places, known)
+    if (weights & ((1 << places) - 1)).any():
+        return weights, places
+    return weights >> places, 0
+
+
+def dropped(neuron: Neuron, known: Mapping[str, Signal]) -> int:
+    """How many low bits the neurons drop of the sum of their currents."""
+    if neuron.input_format is None:
+        return 0
+    return max(summed(tuple(known[i] for i in neuron.inputs)).frac - neuron.input_format.frac, 0)
+
+
 def bias_at(node: Node, unit: int, shape: Shape) -> IntArray:
     """A connection's bias for each neuron at the binary point ``unit``; zeros where it has none.
 
@@ -140,8 +164,11 @@ def stock_form(
     feeding = connections(graph, neuron)
     current = summed(tuple(known[i] for i in neuron.inputs))
     assert current.interval is not None, "an integer graph"
+    places = dropped(neuron, known)
+    if places:
+        _require_shift(neuron, feeding, unit, places, known)
     for node in feeding:
-        weights_at(node, unit, known)
+        weights_at(node, unit + places, known)
     biased = tuple(node.name for node in feeding if "bias" in node.params())
     rest = np.zeros((), np.int64)
     if "u" not in neuron.states and biased:
@@ -153,6 +180,32 @@ def stock_form(
     lif = rewritten(neuron, rest, current.interval, current.frac)
     line_of(feeding, unit, neuron.shape)
     return lif, ()
+
+
+def _require_shift(
+    neuron: Neuron, feeding: tuple[Node, ...], unit: int, places: int, known: Mapping[str, Signal]
+) -> None:
+    """Check that a weight exponent drops what the neurons drop of their summed input.
+
+    Raises:
+        Unfit: It drops other bits, or not of that sum.
+    """
+    fmt = neuron.input_format
+    assert fmt is not None, "something is dropped"
+    if fmt.frac != unit:
+        raise Unfit(
+            f"the summed input is rounded to {fmt.frac} fraction bits, the LIF's has {unit}",
+            hint=f"give it {unit} in the plan",
+        )
+    for node in feeding:
+        bias_at(node, unit, neuron.shape)
+    finer = [node.name for node in feeding if shifted(node, unit, places, known)[1]]
+    if len(finer) > 1:
+        raise Unfit(
+            f"{' and '.join(finer)} have weights finer than the summed input, and Lava shifts the "
+            "sum of each by itself",
+            hint="give the weights of all but one no more fraction bits than the input",
+        )
 
 
 def line_of(feeding: tuple[Node, ...], unit: int, shape: Shape) -> tuple[Packed, ...]:
@@ -220,15 +273,16 @@ def _layer(
     feeding = connections(graph, node)
     held, why = _registers(graph, node, known)
     if held is not None:
-        unit = point_of(node) - INPUT_SHIFT
+        unit, places = point_of(node) - INPUT_SHIFT, dropped(node, known)
     else:
-        unit = summed(tuple(known[i] for i in node.inputs)).frac
-    bound = bound_of(feeding, unit, node.shape, known)
+        unit, places = summed(tuple(known[i] for i in node.inputs)).frac, 0
+    bound = bound_of(feeding, unit + places, node.shape, known)
+    bound = Interval(bound.lo >> places, bound.hi >> places)
     made: list[Synapse] = []
     for connection in feeding:
         with reasons.at(connection.name):
-            weights = weights_at(connection, unit, known)
-            made.append(synapse(graph, connection, node, weights, known))
+            weights, drop = shifted(connection, unit, places, known)
+            made.append(slimmer(synapse(graph, connection, node, weights, known, drop)))
             _refuse_overflow(made[-1], bound)
     return Layer(
         neuron=node,
@@ -256,7 +310,7 @@ def _registers(
 
 def _refuse_overflow(made: Synapse, bound: Interval) -> None:
     """Refuse sums that Lava's integers could not hold; for stock neurons 16 bits are tighter."""
-    largest = max(abs(bound.lo), bound.hi)
+    largest = max(abs(bound.lo), bound.hi) + (made.drop > 0)  # what was dropped is less than one
     limit = _CONV_SUM if isinstance(made.form, Kernel) else _CHANNEL
     down = max(-min(p.exponent for p in made.packed), 0) if made.message_bits else 0
     if largest << down >= limit:

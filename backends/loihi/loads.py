@@ -14,9 +14,11 @@ from qspinn.ir import Graph
 from .chips import Amounts, Core
 from .lateral import Relay
 from .layers import Layer
+from .signs import entries, most_parts
 from .synapses import Kernel, Synapse
 from .synmem import Row, loihi1_kernel, loihi2_kernel
 from .unroll import Sparse
+from .weights import Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,17 +306,18 @@ def _parts(layer: Layer, synapse: Synapse, cut: Cut, order: IntArray) -> tuple[P
     if isinstance(form, Kernel):
         return tuple(_shared(layer, form, packed.bits, cut) for packed in synapse.packed)
     if isinstance(form, Sparse):
-        return tuple(_scattered(form, p.bits, lag, row, order) for p in synapse.packed)
+        return tuple(_scattered(form, p, lag, row, order) for p in synapse.packed)
     return tuple(Rows(form.shape[1], packed.bits, lag, row) for packed in synapse.packed)
 
 
-def _scattered(form: Sparse, bits: int, lag: int, row: Row, order: IntArray) -> Scattered:
+def _scattered(form: Sparse, part: Packed, lag: int, row: Row, order: IntArray) -> Scattered:
     places = np.empty_like(order)
     places[order] = np.arange(order.size)
-    rows = places[form.rows]
+    kept = entries(part)
+    rows = places[form.rows[kept]]
     by_row = np.argsort(rows, kind="stable")
     starts = np.searchsorted(rows[by_row], np.arange(order.size + 1))
-    return Scattered(form.columns[by_row], starts, bits, lag, row)
+    return Scattered(form.columns[kept][by_row], starts, part.bits, lag, row)
 
 
 def _shared(layer: Layer, form: Kernel, bits: int, cut: Cut) -> Shared:
@@ -344,6 +347,8 @@ def _feeds(found: tuple[Layer, ...], layer: Layer, core: Core) -> tuple[Feed, ..
             elif isinstance(synapse.form, Kernel):
                 axons = core.pixel_slots * len(synapse.packed)
                 feeds.append((name, axons, _columns(synapse.form)))
+            elif isinstance(synapse.form, Sparse):
+                feeds.append((name, most_parts(synapse.form, synapse.packed), 0))
             else:
                 feeds.append((name, len(synapse.packed), 0))
     return tuple(feeds)

@@ -12,7 +12,8 @@ from qspinn.ir import Array, Graph, Shape
 
 from .layers import Layer
 from .names import identifier, lava_shape, quoted
-from .netx import Net, NetLayer, netx_network
+from .netx import Net, netx_network
+from .netx_values import NetLayer
 from .reasons import Reasons
 from .words import steps
 
@@ -53,6 +54,7 @@ def _facts(name: str, net: Net, graph: Graph, found: tuple[Layer, ...]) -> dict[
         "why_not": [],
         "input": "constant" if net.constant else "values" if net.message_bits else "spikes",
         "input_shape": list(_enters(net, graph)),
+        "input_ones": net.ones,
         "input_message_bits": net.message_bits,
         "samples": "one run" if net.joint else "a run for each sample",
         "reset_offset": first,
@@ -66,7 +68,9 @@ def _enters(net: Net, graph: Graph) -> Shape:
     """The shape of what netx takes in: column, row, channel for a convolution, else flat."""
     first = next(layer for layer in net.layers if layer.kind != "input" or layer.neuron)
     shape = graph.input.shape
-    return lava_shape(shape) if first.kind in ("conv", "input") else (int(np.prod(shape)),)
+    if first.kind in ("conv", "input"):
+        return lava_shape(shape)
+    return (int(np.prod(shape)) + net.ones,)
 
 
 def _refusal(name: str, reasons: Reasons) -> tuple[str, ...]:
@@ -92,6 +96,9 @@ def _use(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
             f"Its biases are right only with {resets}, N no shorter than a sample: otherwise they "
             "act before the first input."
         )
+    if ones := facts["input_ones"]:
+        last = "the last input spikes" if ones == 1 else f"the last {ones} inputs spike"
+        notes.append(f"Behind the inputs of the network, {last} in every step: a bias.")
     if facts["input"] == "constant":
         notes.append(
             "Its input is constant for a sample, `bias_mant` of `in_layer.neuron` set to weight * "

@@ -9,30 +9,23 @@ import numpy as np
 
 from qspinn.fixed import IntArray
 from qspinn.ir import Array, Graph, Input, Output, Shape
+from qspinn.program import Program
 from qspinn.signals import signals
 
 from .lateral import Relay, matrix
 from .layers import Layer
-from .names import is_image, to_lava
-from .netx_weights import require_kept, require_small
+from .netx_ones import columns, with_ones
+from .netx_values import NetLayer, bias_of, image_of, mantissas, neuron_of, reals, whole, wholes
+from .netx_weights import harmless, require_kept, require_small
 from .prestart import late_biases
 from .reasons import Reasons, Unfit
 from .stock import Registers
 from .synapses import Form, Kernel, Synapse
-from .table import ACTIVATION, INPUT_SHIFT, MANTISSA, MOST_DELAY, NEVER, UNITY
+from .table import ACTIVATION, MOST_DELAY, UNITY
 from .unroll import Sparse
 from .words import counted
 
 _MOST_WEIGHTS = 1 << 24
-
-
-@dataclass(frozen=True, eq=False)
-class NetLayer:
-    """One layer of the file: its type, its numbers, and those of its neurons."""
-
-    kind: str
-    values: Mapping[str, Array]
-    neuron: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +38,7 @@ class Net:
         constant: Whether the input enters the first neurons as a constant, ``bias_mant``.
         joint: Whether samples may follow one another: nothing is under way when one ends.
         late: Whether biases must wait for their layers, by resets.
+        ones: Inputs behind those of the network that must spike in every step.
         simulator_only: Layers whose weights no chip has: odd ones among both signs.
     """
 
@@ -53,6 +47,7 @@ class Net:
     constant: bool
     joint: bool
     late: bool
+    ones: int
     simulator_only: tuple[str, ...]
 
 
@@ -77,7 +72,8 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
     skewed = graph.start == "skewed"
     staged = tuple(replace(x, shift=i + 1 if skewed else 0) for i, x in enumerate(found))
     late = late_biases(graph, staged) if skewed else frozenset()
-    chain = _Chain(graph)
+    delayed = any(s.delay for layer in found for s in layer.synapses)
+    chain = _Chain(graph, delayed=delayed)
     for layer in staged:
         with reasons.at(layer.name):
             chain.add(layer)
@@ -89,18 +85,14 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
         layers=tuple(chain.made),
         message_bits=chain.message_bits,
         constant=chain.constant,
-        joint=skewed and not any(s.delay for layer in found for s in layer.synapses),
+        joint=skewed and not delayed,
         late=chain.late,
+        ones=chain.ones,
         simulator_only=tuple(chain.odd),
     )
 
 
 def _require_biases(layer: Layer, late: frozenset[str]) -> None:
-    if layer.line:
-        raise Unfit(
-            "the bias of its synaptic current is a line that always spikes, which netx has not",
-            hint="train it without biases, or with ones of the membrane",
-        )
     if layer.name in late:
         raise Unfit("its bias acts before its start, and delays carry those spikes past any reset")
 
@@ -108,17 +100,19 @@ def _require_biases(layer: Layer, late: frozenset[str]) -> None:
 class _Chain:
     """The layers so far, and what the last one sends."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, delayed: bool) -> None:
+        self.delayed = delayed
         source = graph.input
         self.last = source.name
         self.kind = signals(graph)[source.name].kind
-        self.image = _image(source.shape)
+        self.image = image_of(source.shape)
         self.stage = 1 if graph.start == "cold" else 0
         self.made: list[NetLayer] = []
         self.odd: list[str] = []
         self.message_bits, self.constant, self.late = 0, False, False
+        self.ones = 0
         if self.image:
-            self.made.append(NetLayer("input", {"shape": _ints(self.image)}))
+            self.made.append(NetLayer("input", {"shape": wholes(self.image)}))
 
     def add(self, layer: Layer) -> None:
         """Append a layer of neurons.
@@ -127,16 +121,16 @@ class _Chain:
             Unfit: netx has no such layer, or not here.
         """
         before, self.last = self.last, layer.name
-        image, self.image = self.image, _image(layer.neuron.shape)
+        image, self.image = self.image, image_of(layer.neuron.shape)
         held = _registers(layer)
         forward, back = _sorted(layer, before)
         if (
             self.kind == "current"
-            and not back
+            and not (back or layer.line)
             and (entry := _entry(layer, held, forward, image)) is not None
         ):
             self.made, self.constant = [entry], True
-        elif (kernel := self._kernel(forward, back, image)) is not None:
+        elif not layer.line and (kernel := self._kernel(forward, back, image)) is not None:
             self._conv(layer, held, kernel)
         else:
             self._dense(layer, held, forward, back, image)
@@ -161,11 +155,11 @@ class _Chain:
             self.odd.append(layer.name)
         assert self.image is not None, "a convolution makes an image"
         values = {
-            "shape": _ints(self.image), "inChannels": _int(kernel.image[0]),
-            "outChannels": _int(len(weights)), "kernelSize": _ints(weights.shape[2:]),
-            "stride": _ints(kernel.stride), "padding": _ints(kernel.padding),
-            "dilation": _ints(kernel.dilation), "groups": _int(kernel.groups),
-            "weight": _reals(weights),
+            "shape": wholes(self.image), "inChannels": whole(kernel.image[0]),
+            "outChannels": whole(len(weights)), "kernelSize": wholes(weights.shape[2:]),
+            "stride": wholes(kernel.stride), "padding": wholes(kernel.padding),
+            "dilation": wholes(kernel.dilation), "groups": whole(kernel.groups),
+            "weight": reals(weights),
         }  # fmt: skip
         self._append("conv", layer, held, values)
 
@@ -175,17 +169,23 @@ class _Chain:
     ) -> None:  # fmt: skip
         self.image = None
         if image is not None:
-            self.made.append(NetLayer("flatten", {"shape": _ints((int(np.prod(image)),))}))
+            self.made.append(NetLayer("flatten", {"shape": wholes((int(np.prod(image)),))}))
         weights, delays = _merged(forward, self.stage)
+        if layer.line:
+            weights = np.hstack([weights, self._ones(layer)])
         values: dict[str, Array] = {
-            "shape": _ints((len(weights),)), "inFeatures": _int(weights.shape[1]),
-            "outFeatures": _int(len(weights)), "weight": _reals(weights),
+            "shape": wholes((len(weights),)), "inFeatures": whole(weights.shape[1]),
+            "outFeatures": whole(len(weights)), "weight": reals(weights),
         }  # fmt: skip
         if delays is not None:
             values["delay"] = delays
         if not back:
-            require_kept(weights)
-            self._append("dense", layer, held, values)
+            own = _silent_recurrence(layer, weights, delays)
+            if own is None:
+                self._append("dense", layer, held, values)
+                return
+            values.pop("delay", None)
+            self._append("dense_rec", layer, held, {**values, "weight_rec": reals(own)})
             return
         if delays is not None:
             raise Unfit("is recurrent and its input has delays: netx scales that wrongly")
@@ -194,16 +194,38 @@ class _Chain:
             raise Unfit(
                 "reaches itself after more than one step; netx has no delay on such synapses"
             )
-        require_kept(np.hstack([weights, own]))
-        self._append("dense_rec", layer, held, {**values, "weight_rec": _reals(own)})
+        require_kept(weights, own)
+        self._append("dense_rec", layer, held, {**values, "weight_rec": reals(own)})
+
+    def _ones(self, layer: Layer) -> IntArray:
+        """Weights (out, ones) from neurons or inputs that always spike, which this makes."""
+        found = columns(layer.bias)
+        if self.delayed or self.stage:
+            what = "a cold start" if self.stage else "a delay"
+            raise Unfit(
+                "the biases of its synaptic currents are spikes that come before its start, which "
+                f"{what} would carry past its reset",
+                hint="train it without biases, or with ones of the membrane",
+            )
+        if not any(made.neuron for made in self.made):
+            if self.made:
+                raise Unfit(
+                    "the biases of its synaptic currents are inputs beside the others, for which "
+                    "an image has no room"
+                )
+            self.ones = found.shape[1]
+        else:
+            self.made[-1] = with_ones(self.made[-1], found.shape[1])
+        self.late = True
+        return found
 
     def _append(
         self, kind: str, layer: Layer, held: Registers, values: Mapping[str, Array]
     ) -> None:
         shape, image = layer.neuron.shape, kind == "conv"
-        bias = _bias(held, shape, image)
+        bias = bias_of(held, shape, image)
         more = {} if bias is None else {"bias": bias}
-        self.made.append(NetLayer(kind, {**values, **more}, _neuron(held, shape, image)))
+        self.made.append(NetLayer(kind, {**values, **more}, neuron_of(held, shape, image)))
 
 
 # --- synapses ---
@@ -250,18 +272,53 @@ def _delays(weights: IntArray, lags: IntArray) -> IntArray:
     used = weights != 0
     usual = int(lags.min())
     if not used.any() or np.unique(lags[used]).size == 1:
-        return _int(int(lags[used][0]) if used.any() else usual)
+        return whole(int(lags[used][0]) if used.any() else usual)
     rows, columns = weights.shape
     for axis in (1, 0) if rows != columns else (1,):
         low = np.where(used, lags, lags.max() + 1).min(axis)
         high = np.where(used, lags, -1).max(axis)
         if ((low == high) | (high < 0)).all():
-            return _ints(np.where(high < 0, usual, high))
-    return _ints(np.where(used, lags, usual))
+            return wholes(np.where(high < 0, usual, high))
+    return wholes(np.where(used, lags, usual))
+
+
+def _silent_recurrence(layer: Layer, weights: IntArray, delays: IntArray | None) -> IntArray | None:
+    """Recurrent weights that make netx keep those of a layer; None: it keeps them as they are.
+
+    Raises:
+        Unfit: It does not, and neurons that fire would hear themselves.
+    """
+    try:
+        require_kept(weights)
+        return None
+    except Unfit as error:
+        own = harmless(weights) if never_fires(layer.program) else None
+        if own is None or (delays is not None and weights.any()):
+            raise Unfit(error.message, hint=error.hint) from error
+        return own
+
+
+def never_fires(program: Program) -> bool:
+    """Whether intervals prove that no neuron of a layer ever crosses its threshold."""
+    if program.sends == "current":
+        return True
+    crossed = program.ops[program.output]
+    if crossed.kind != "gt":
+        return False
+    potential, threshold = (program.ops[i].span for i in crossed.args)
+    assert potential is not None, "a comparison reads values"
+    assert threshold is not None, "a comparison reads values"
+    return potential.hi <= threshold.lo
 
 
 def _matrix(synapse: Synapse) -> IntArray:
     """A form written out (out, in)."""
+    if synapse.drop:
+        raise Unfit(
+            f"drops {synapse.drop} low bits of the sum of {synapse.name}; the exponents that netx "
+            "finds drop none",
+            hint="give its weights as many fraction bits as the summed input has",
+        )
     form: Form = synapse.form
     if isinstance(form, Kernel):
         form = form.matrix()
@@ -294,7 +351,7 @@ def _entry(
 ) -> NetLayer | None:
     """An input layer with neurons, whose values are constant biases; None: it is none."""
     weight = _gain(forward, layer.neuron.shape)
-    bias = _mantissas(held)
+    bias = mantissas(held)
     if weight is None or image not in (None, layer.neuron.shape):
         return None
     if (held.du != UNITY - 1).any() or bias is None or np.unique(bias).size > 1:
@@ -303,8 +360,8 @@ def _entry(
     if max(layer.bound.hi + offset, -layer.bound.lo - offset) > ACTIVATION:
         return None
     shape = layer.neuron.shape
-    values = {"shape": _ints(image or shape), "weight": _int(weight), "bias": _int(offset)}
-    return NetLayer("input", values, _neuron(held, shape, image is not None))
+    values = {"shape": wholes(image or shape), "weight": whole(weight), "bias": whole(offset)}
+    return NetLayer("input", values, neuron_of(held, shape, image is not None))
 
 
 def _gain(forward: list[Synapse], shape: Shape) -> int | None:
@@ -322,71 +379,3 @@ def _gain(forward: list[Synapse], shape: Shape) -> int | None:
     full = form.dense() if isinstance(form, Sparse) else form
     weight = int(full[0, 0])
     return weight if np.array_equal(full, weight * np.eye(len(full))) else None
-
-
-def _neuron(held: Registers, shape: Shape, image: bool) -> dict[str, Array]:
-    """The neurons' numbers as SLAYER writes them."""
-    return {
-        "iDecay": _laid(held.du + 1, shape, image),
-        "vDecay": _laid(held.dv, shape, image),
-        "vThMant": _laid(np.minimum(held.vth, NEVER), shape, image),
-        "refDelay": _int(1),
-        "gradedSpike": np.array(False),
-    }
-
-
-def _bias(held: Registers, shape: Shape, image: bool) -> Array | None:
-    """The biases, one a channel or neuron; netx's exponent is 6."""
-    if not held.bias_mant.any():
-        return None
-    mantissas = _mantissas(held)
-    if mantissas is None:
-        raise Unfit(
-            f"its biases are no whole numbers of at most {MANTISSA} in units of weights; netx "
-            "knows no finer ones",
-            hint="give them the format s13f0 in the plan",
-        )
-    laid = _laid(mantissas, shape, image)
-    if laid.ndim:
-        return laid
-    return np.full(shape[0] if image else int(np.prod(shape)), laid)
-
-
-def _mantissas(held: Registers) -> IntArray | None:
-    """Biases at the exponent 6; None where they have none."""
-    total = held.bias_mant << held.bias_exp
-    whole = total >> INPUT_SHIFT
-    fits = ((whole << INPUT_SHIFT) == total).all() and (np.abs(whole) <= MANTISSA).all()
-    return whole if fits else None
-
-
-def _laid(values: IntArray, shape: Shape, image: bool) -> IntArray:
-    """One number, one a channel, or one a neuron where netx has it: column, row, channel."""
-    flat = values.reshape(-1)
-    if (flat == flat[0]).all():
-        return _int(int(flat[0]))
-    full = np.broadcast_to(values, shape)
-    channels = full.reshape(shape[0], -1)
-    if image and (channels == channels[:, :1]).all():
-        return _ints(channels[:, 0])
-    return _ints(to_lava(full, shape) if image else full.reshape(-1))
-
-
-def _image(shape: Shape) -> Shape | None:
-    """(channels, rows, columns) of what netx may convolve; None: the signal is flat."""
-    if not is_image(shape):
-        return None
-    return shape if len(shape) == 3 else (shape[0], 1, shape[1])
-
-
-def _int(value: int) -> IntArray:
-    return np.array(value, np.int64)
-
-
-def _ints(values: Shape | IntArray) -> IntArray:
-    return np.array(values, np.int64)
-
-
-def _reals(values: IntArray) -> Array:
-    """Integers as the floats that SLAYER writes."""
-    return values.astype(np.float32)

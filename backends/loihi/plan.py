@@ -30,6 +30,7 @@ from qspinn.planning import (
 )
 from qspinn.signals import signals
 
+from .sums import dropping
 from .table import (
     ACTIVATION,
     DECAY,
@@ -77,6 +78,10 @@ def node_plan(
     for connection in connections_of(graph, node):
         _connection(graph, connection, node, scale, calibration, choices, entries)
     _neurons(node, scale, choices, entries)
+    if _stock(node):
+        first = graph[node.inputs[0]]
+        wanted = fitted(first, scale, _weights(first, choices), calibration)
+        entries |= dropping(graph, node, scale, wanted, entries, calibration, given, choices)
     options = {f"assume.{node.path}": str(assumed)} if assumed else {}
     return Plan(entries, {node.path: scale}, options)
 

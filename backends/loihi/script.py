@@ -14,6 +14,7 @@ from .layers import Layer
 from .names import identifiers, is_image, lava_shape, quoted, register_names, to_lava
 from .prestart import late_biases
 from .process import class_name, process_values
+from .signs import entries
 from .stock import Registers
 from .synapses import Form, Kernel, Synapse, own_form, way
 from .unroll import Sparse
@@ -177,8 +178,10 @@ class Script:
     def _matrix(self, name: str, form: Form, packed: Packed, lag: int, bits: int) -> str:
         options = _options(packed, bits)
         if isinstance(form, Sparse):
+            kept = entries(packed)
             self.params |= {
-                name: packed.mantissa, f"{name}.rows": form.rows, f"{name}.columns": form.columns
+                name: packed.mantissa[kept], f"{name}.rows": form.rows[kept],
+                f"{name}.columns": form.columns[kept],
             }  # fmt: skip
             weights = f'sparse(p, "{name}", {form.shape})'
             kind = "DelaySparse" if lag else "Sparse"

@@ -128,7 +128,10 @@ def rewritten(node: Neuron, bias: IntArray, span: Interval, frac: int) -> Neuron
         for name, fmt in formats.items()
     }
     ordered = {name: values[name] for name in full.params}
-    return replace(node, model=full, values=ordered, states=states)
+    drops = node.input_format is not None and node.input_format.frac < frac
+    # Lava's channels have 32 bits; the 16 of the activation are proved or assumed elsewhere.
+    enters = QFormat(32, point - INPUT_SHIFT) if drops else None
+    return replace(node, model=full, values=ordered, states=states, input_format=enters)
 
 
 def _state(state: State, fmt: QFormat, overflow: Overflow) -> State:

@@ -74,6 +74,8 @@ class Synapse:
         packed: Mantissas that sum up to ``form``, one Lava process each; for a relay the synapses
             to it, from it and one to one.
         message_bits: 0 for spikes, the payload's width for counts and values.
+        drop: Low bits that the exponent's shift drops of their sum, rounding down; ``form`` is that
+            much finer than the activation.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Synapse:
     form: Form
     packed: tuple[Packed, ...]
     message_bits: int
+    drop: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,9 +233,16 @@ def _thinned(matrix: Sparse) -> IntArray | Sparse:
 
 
 def synapse(
-    graph: Graph, node: Node, target: Neuron, weights: IntArray, known: dict[str, Signal]
+    graph: Graph,
+    node: Node,
+    target: Neuron,
+    weights: IntArray,
+    known: dict[str, Signal],
+    drop: int = 0,
 ) -> Synapse:
     """The synapses of a connection whose ``weights`` are in units of the target's activation.
+
+    Or ``drop`` binary places finer, where so many low bits of their sum are dropped.
 
     Raises:
         Unfit: The chip cannot hold them, or not at that delay.
@@ -242,16 +252,16 @@ def synapse(
     lag = found.delay + late - 1
     if lag > MOST_DELAY:
         raise Unfit(f"needs a delay of {lag} steps, synapses have at most {MOST_DELAY}")
-    if lag + 1 >= STAGES and relayable(node, found.between, known):
+    if not drop and lag + 1 >= STAGES and relayable(node, found.between, known):
         form: Form = relay(weights, known[node.inputs[0]])
     else:
         form = form_of(node, weights, found, known)
-    if isinstance(form, Kernel) and lag > 0:
+    if isinstance(form, Kernel) and (lag > 0 or drop):  # Lava's Conv has no exponent
         form = _thinned(form.matrix())
     bits = message_bits(known[found.source.name])
+    packed = (pack(integers(form), drop),) if drop else _packed(form, found)
     return Synapse(
-        node.name, found.source.name, target.name, found.delay, lag, form, _packed(form, found),
-        bits,
+        node.name, found.source.name, target.name, found.delay, lag, form, packed, bits, drop,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ CAPABILITIES = Capabilities(
     decay_bits=(12,),
     state_roundings=(Rounding.ZERO,),
     scale_groups=("layer", "channel"),
+    scales_apart=True,
     synapse_steps=1,
     notes=(
         "Lava's stock processes express LIF, IF, CubaLIF (reset to zero, >) and LI readouts; other "

@@ -16,10 +16,10 @@ _WORD = 8
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Weights as Lava's Dense and Sparse take them: mantissa * 2**exponent, exactly.
+    """Weights as Lava's Dense and Sparse take them: mantissa * 2**exponent.
 
-    Mantissas fill the 8 bits from the top, so that Lava drops nothing for any number of bits, and
-    a negative exponent shifts a sum whose low bits are zero.
+    Mantissas fill the 8 bits from the top, so that Lava cuts nothing of them for any number of
+    bits, and a negative exponent shifts a sum whose low bits are zero, or are meant to be dropped.
     """
 
     mantissa: IntArray
@@ -33,7 +33,7 @@ class Packed:
 
     @property
     def values(self) -> IntArray:
-        """The weights that the mantissas stand for."""
+        """The weights that the mantissas stand for, where no bit of their sum is dropped."""
         up, down = max(self.exponent, 0), max(-self.exponent, 0)
         values: IntArray = (self.mantissa << up) >> down
         return values
@@ -58,8 +58,12 @@ def activation(kept: IntArray, sent: IntArray, exponent: int) -> IntArray:
     return total << exponent if exponent >= 0 else total >> -exponent
 
 
-def pack(values: IntArray) -> Packed:
+def pack(values: IntArray, drop: int = 0) -> Packed:
     """Write integers as mantissas, exponent and sign mode.
+
+    Args:
+        values: The integers.
+        drop: Low bits that the exponent drops of their sum besides.
 
     Raises:
         Unfit: They have no such form.
@@ -77,14 +81,22 @@ def pack(values: IntArray) -> Packed:
             "or s9f0[-255,255], which takes two synapses each",
         )
     up = room - bits
-    exponent = zeros - up
+    if drop:  # mantissas lie lower, and take more bits, where the exponent would be too low
+        up = min(up, zeros - drop - WEIGHT_EXPONENTS.lo)
+    exponent = zeros - up - drop
+    if up < room - _WORD:
+        raise Unfit(
+            f"weights from {low} to {high} whose sum drops {drop} bits need the exponent "
+            f"{zeros - (room - _WORD) - drop}, the limit is {WEIGHT_EXPONENTS.lo}",
+            hint="give them fewer fraction bits",
+        )
     if exponent not in WEIGHT_EXPONENTS:
         raise Unfit(
             f"weights from {low} to {high} need the exponent {exponent}, "
             f"the limit is {WEIGHT_EXPONENTS.hi}",
             hint="choose a smaller scale",
         )
-    stored = next(b for b in WEIGHT_BITS if b >= bits)
+    stored = next(b for b in WEIGHT_BITS if b >= room - up)
     return Packed((values >> zeros) << up, exponent, stored, mode)
 
 

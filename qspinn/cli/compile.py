@@ -74,7 +74,7 @@ def compile_command(**options: Any) -> None:
     kinds = packages.kinds_of(backend, options["package"])
     given = plan_option(options["plan_file"])
     check_folder(options["output"])
-    job = read_job(options, given)
+    job = read_job(options, given, backend, device)
     found = _searched(job, backend, device, options, budget, given)
     plan = found.plan if found and found.plan else jobs.plan_for(job, backend, given)
     job = replace(job, encoder=from_options(plan.options))

@@ -57,7 +57,7 @@ def explore_command(**options: Any) -> None:
     check_folder(options["output"])
     if options["data"] is None:
         raise PlanError("candidates are judged on data", hint="give --data FILE.npz")
-    job = read_job(options, given)
+    job = read_job(options, given, target, device)
     found = search(job, target, device, options, budget, given)
     if found.refusal is not None and not found.exploration.measured:
         raise found.refusal

@@ -21,6 +21,7 @@ from qspinn.cli.options import (
 )
 from qspinn.errors import QspinnError
 from qspinn.frontends import repair
+from qspinn.grouping import grouped
 from qspinn.memory import amount
 from qspinn.output import check_file, write_file
 from qspinn.pipeline import lower
@@ -98,8 +99,9 @@ def _fix(options: dict[str, Any]) -> None:
 
 def _verdict(job: jobs.Job, backend: Backend) -> str:
     try:
-        lowered = lower(job.graph, jobs.plan_for(job, backend), backend)
         device = backend.devices[backend.default_device]
+        suited = grouped(job, backend, device)
+        lowered = lower(job.graph, jobs.plan_for(suited, backend), backend)
         used = backend.footprint(lowered.final, device, lowered.plan).regions()
     except QspinnError as error:
         return f"refused: {error}"

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from qspinn import job as jobs
+from qspinn.backend import Backend
 from qspinn.encode import ENCODERS, from_options
 from qspinn.errors import FrontendError, PlanError
 from qspinn.frontends.report import INPUT_KINDS
+from qspinn.grouping import grouped
 from qspinn.ir import READOUTS
-from qspinn.memory import parse_budget, require_regions
+from qspinn.memory import Device, parse_budget, require_regions
 from qspinn.neurons import COMPARES, RESETS, TIMINGS
 from qspinn.plan import INPUTS, Plan, parse
 from qspinn.planning import GROUPS, METHODS
@@ -173,7 +175,9 @@ def encoding(values: dict[str, Any], given: Plan | None = None) -> dict[str, Any
     }
 
 
-def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
+def read_job(
+    options: dict[str, Any], given: Plan | None, backend: Backend, device: Device
+) -> jobs.Job:
     """The model and the data that a command names, calibrated; tells what was assumed."""
     with tables.progress("calibration", jobs.CALIBRATION_SAMPLES) as done:
         job = jobs.prepare(
@@ -184,6 +188,7 @@ def read_job(options: dict[str, Any], given: Plan | None) -> jobs.Job:
             scales=scaling(options),
             progress=done,
         )
+    job = grouped(job, backend, device, given)
     tables.console().print(tables.assumptions(job.imported.assumptions, job.notes))
     if job.stepwise is not None:
         tables.console().print(tables.stepwise(job.stepwise))

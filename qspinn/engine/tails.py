@@ -81,13 +81,13 @@ def tail_of(graph: Graph) -> Tail | None:
 def form_of(tail: Tail, frac: int) -> Form | None:
     """What a tail can be joined with; ``frac`` is the point of the signal it reads.
 
-    None: it draws, or a finer current would change where its values are rounded.
+    None: it draws, or a finer current would change where its values or its sums are rounded.
     """
     neuron = tail.neuron
     scaled = [name for name in neuron.states if name in neuron.model.scaled]
     roundings = {state.rounding for state in neuron.states.values()}
     roundings |= {param.rounding for param in neuron.values.values()}
-    if not scaled or Rounding.STOCHASTIC in roundings:
+    if not scaled or Rounding.STOCHASTIC in roundings or neuron.input_format is not None:
         return None
     origin = _format(neuron.states[scaled[0]].fmt).frac
     point = _point(tail.linear, frac) - origin

@@ -15,7 +15,7 @@ from qspinn.fixed import Rounding
 from qspinn.ir import Flatten, Graph, Input, Lateral, Linear, Neuron, Node
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Plan
-from qspinn.planning import METHODS, connections_of, has_sign
+from qspinn.planning import METHODS, connections_of, has_sign, weight
 
 ROUNDING = ":rounding"
 """Ends the name of a knob that turns the rounding of a path."""
@@ -23,7 +23,7 @@ FORMS = ("binary", "ternary", "leak")
 SHARED = "shared"
 ALL = "all"
 LADDERS = {
-    "weight": ("16", "8", "7", "6", "5", "4", "3", "2", "1", "ternary", "binary"),
+    "weight": ("16", "9", "8", "7", "6", "5", "4", "3", "2", "1", "ternary", "binary"),
     "bias": ("16", "12", "8", "6", "4"),
     "membrane": ("24", "16", "12", "10", "8", "7", "6", "5", "4"),
     "current": ("24", "16", "12", "10", "8", "7", "6", "5", "4"),
@@ -130,10 +130,15 @@ def _layer(graph: Graph, node: Neuron, backend: Backend) -> Iterator[Knob]:
 
 
 def _weights(can: Capabilities, connection: Node) -> tuple[str, ...]:
-    """Widths and forms; without a sign the forms are no gain, and a single bit is one."""
+    """Widths and forms; without a sign the forms are no gain, and a single bit is one.
+
+    Weights of both signs can be split into two matrices, where the target has a bit more for that.
+    """
     if not has_sign(connection):
         return _widths(can.weight_bits)
     widths = tuple(bits for bits in can.weight_bits if bits > 1)
+    if (weight(connection) > 0).any():
+        widths += can.split_bits
     return (*_widths(widths), *sorted(can.weight_forms, reverse=True))
 
 

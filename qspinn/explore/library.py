@@ -19,7 +19,7 @@ from qspinn.explore.space import Candidate, Space
 from qspinn.ir import Array, Flatten, Graph, Input, Neuron, Node
 from qspinn.memory import Device, Footprint
 from qspinn.packing import digest
-from qspinn.passes.quantize import quantize, quantize_node
+from qspinn.passes.quantize import input_of, quantize, quantize_node
 from qspinn.pipeline import complete
 from qspinn.plan import KERNEL, Plan
 from qspinn.planning import connections_of
@@ -216,9 +216,10 @@ class Library:
 def _of_layer(given: Plan, layer: Node, default: Plan) -> Plan:
     """What a plan says of the paths of one layer."""
     owners = {path.rpartition(".")[0] for path in default.entries} | set(default.scales)
+    own = {*default.entries, *([input_of(layer)] if isinstance(layer, Neuron) else [])}
     return replace(
         given,
-        entries={p: e for p, e in given.entries.items() if p in default.entries},
+        entries={p: e for p, e in given.entries.items() if p in own},
         scales={node: factors for node, factors in given.scales.items() if node in owners},
         options={k: v for k, v in given.options.items() if k in default.options},
         active={path: kept for path, kept in given.active.items() if path == layer.path},

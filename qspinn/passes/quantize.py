@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from qspinn.errors import PlanError, QuantizeError, located
-from qspinn.fixed import FloatArray, IntArray, Overflow, text_key, to_int, to_real
+from qspinn.fixed import (
+    FloatArray,
+    IntArray,
+    Overflow,
+    QFormat,
+    Rounding,
+    text_key,
+    to_int,
+    to_real,
+)
 from qspinn.ir import (
     CONNECTIONS,
     Array,
@@ -89,6 +98,11 @@ def paths(graph: Graph) -> dict[str, str]:
     return found
 
 
+def input_of(node: Neuron) -> str:
+    """The plan path of a neuron node's summed input: derived, or dropping bits where it is not."""
+    return f"{node.path}.input"
+
+
 def path_of(node: Node, name: str) -> str:
     """The plan path of a connection's parameter."""
     return f"{node.path}.{_NAMES.get(name, name)}"
@@ -152,7 +166,7 @@ def refuse_unknown(graph: Graph, plan: Plan) -> None:
     Raises:
         PlanError: It names the first.
     """
-    known = paths(graph)
+    known = {**paths(graph), **{input_of(n): "input" for n in graph.of_type(Neuron)}}
     read = {path for path, entry in plan.entries.items() if entry.role != "derived"}
     if extra := sorted(read - known.keys()):
         raise PlanError(f"the plan names {extra[0]}, which {graph.name} has not",
@@ -259,7 +273,25 @@ def _neurons(node: Neuron, plan: Plan, seed: int) -> Neuron:
                      factor if name in node.model.scaled else one)
         for name, state in node.states.items()
     }  # fmt: skip
-    return replace(node, values=values, states=states)
+    return replace(node, values=values, states=states, input_format=_entering(node, plan))
+
+
+def _entering(node: Neuron, plan: Plan) -> QFormat | None:
+    """The format in which the summed input enters, if the plan gives it one."""
+    path = input_of(node)
+    entry = plan.entries.get(path)
+    if entry is None or entry.role == "derived":
+        return None
+    with located(path):
+        if entry.rounding is not Rounding.FLOOR or entry.overflow is not Overflow.ERROR:
+            raise PlanError(
+                f"a summed input rounds down and never overflows, the plan says {entry.rounding} "
+                f"and {entry.overflow}",
+                hint="write floor and error",
+            )
+        if entry.fmt.leak or entry.fmt.binary:
+            raise PlanError(f"a summed input cannot have the format {entry.fmt}")
+    return entry.fmt
 
 
 def _coefficient(path: str, param: Param, entry: Entry) -> Param:
