@@ -241,4 +241,4 @@ def budget_option(text: str | None, fallback: dict[str, int]) -> dict[str, int]:
         return fallback
     budget = parse_budget(text)
     require_regions(fallback, budget)
-    return {**fallback, **budget}
+    return {**budget, **fallback, **budget}  # what is named comes first in tables
