@@ -73,12 +73,12 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
     staged = tuple(replace(x, shift=i + 1 if skewed else 0) for i, x in enumerate(found))
     late = late_biases(graph, staged) if skewed else frozenset()
     delayed = any(s.delay for layer in found for s in layer.synapses)
-    chain = _Chain(graph, delayed=delayed)
+    chain = _Chain(graph)
     for layer in staged:
         with reasons.at(layer.name):
             chain.add(layer)
         with reasons.at(layer.name):
-            _require_biases(layer, late)
+            _require_biases(layer, late, delayed=delayed, skewed=skewed)
     if reasons.found:
         return None
     return Net(
@@ -92,7 +92,13 @@ def netx_network(graph: Graph, found: tuple[Layer, ...], reasons: Reasons) -> Ne
     )
 
 
-def _require_biases(layer: Layer, late: frozenset[str]) -> None:
+def _require_biases(layer: Layer, late: frozenset[str], *, delayed: bool, skewed: bool) -> None:
+    if layer.line and (delayed or not skewed):
+        raise Unfit(
+            "the biases of its synaptic currents are spikes that come before its start, which "
+            f"{'a delay' if skewed else 'a cold start'} would carry past its reset",
+            hint="train it without biases, or with ones of the membrane",
+        )
     if layer.name in late:
         raise Unfit("its bias acts before its start, and delays carry those spikes past any reset")
 
@@ -100,8 +106,7 @@ def _require_biases(layer: Layer, late: frozenset[str]) -> None:
 class _Chain:
     """The layers so far, and what the last one sends."""
 
-    def __init__(self, graph: Graph, *, delayed: bool) -> None:
-        self.delayed = delayed
+    def __init__(self, graph: Graph) -> None:
         source = graph.input
         self.last = source.name
         self.kind = signals(graph)[source.name].kind
@@ -171,7 +176,7 @@ class _Chain:
         if image is not None:
             self.made.append(NetLayer("flatten", {"shape": wholes((int(np.prod(image)),))}))
         weights, delays = _merged(forward, self.stage)
-        if layer.line:
+        if layer.line and not back:  # with recurrence its biases are refused for the delay
             weights = np.hstack([weights, self._ones(layer)])
         values: dict[str, Array] = {
             "shape": wholes((len(weights),)), "inFeatures": whole(weights.shape[1]),
@@ -200,13 +205,6 @@ class _Chain:
     def _ones(self, layer: Layer) -> IntArray:
         """Weights (out, ones) from neurons or inputs that always spike, which this makes."""
         found = columns(layer.bias)
-        if self.delayed or self.stage:
-            what = "a cold start" if self.stage else "a delay"
-            raise Unfit(
-                "the biases of its synaptic currents are spikes that come before its start, which "
-                f"{what} would carry past its reset",
-                hint="train it without biases, or with ones of the membrane",
-            )
         if not any(made.neuron for made in self.made):
             if self.made:
                 raise Unfit(
