@@ -303,7 +303,10 @@ class _Builder:
         word = {"spike": "spikes", "count": "counts"}.get(program.sends, "value")
         note = f"{quoted(node.name)}: {_KEPT}"
         owner = f"{node.path}.{word}"
-        edge, made = self.parts.store(f"{node.name}_{word}", signal, "spikes", owner, note)
+        edge, made = self.parts.store(
+            f"{node.name}_{word}", signal, "spikes", owner, note,
+            fours=not self.eight and self.view.in_fours(node),
+        )  # fmt: skip
         self.edges[node.name] = edge
         return made
 

@@ -14,7 +14,7 @@ from functools import singledispatch
 from qspinn.cost import Activity
 
 from .costimages import image_parts
-from .costkernels import event_parts
+from .costkernels import event_parts, fours_parts
 from .kept import Kept
 from .kernels import Kernel, LateralKernel, LinearKernel, PoolKernel
 from .network import Banded, Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
@@ -171,6 +171,8 @@ def events_parts(edge: Edge, rate: float, *, valued: bool) -> Counts:
     if edge.kind == "list":
         values = count if valued else 0
         return found + Counts.of([("list", 1), ("list event", count), ("list value", values)])
+    if edge.fours:
+        return found + Counts.of([("dense", 1)]) + fours_parts(edge.size, rate)
     wide = " 64" if edge.type.bits == 64 else ""
     return found + Counts.of([("dense", 1), (f"dense element{wide}", edge.size),
                               ("dense event", count)])  # fmt: skip

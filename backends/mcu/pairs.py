@@ -1,4 +1,4 @@
-"""Membranes of two neurons in a 32-bit word, as the packed update computes with them."""
+"""Values that share a 32-bit word: membranes of two neurons, or the counts of four."""
 
 from __future__ import annotations
 
@@ -59,4 +59,31 @@ class Pairs:
         halves = stored[..., :, None].astype(np.int64) >> np.array([0, 16])
         held: Array = halves.reshape(*stored.shape[:-1], -1)[..., :count]
         values: Array = ((held + self.shift) & 0xFFFF) - 0x8000
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Fours:
+    """A value in each byte of a word, in the order of addresses."""
+
+    name = "four"
+    bits = "four"
+
+    @staticmethod
+    def length(count: int) -> int:
+        """The words that ``count`` values take."""
+        return -(-count // 4)
+
+    def read(self, words: str, index: str, prefix: str) -> str:
+        """C for a value."""
+        return f"((const uint8_t *){words})[{index}]"
+
+    def put(self, words: str, index: str, code: str, prefix: str) -> str:
+        """C that writes a value."""
+        return f"((uint8_t *){words})[{index}] = (uint8_t){code};"
+
+    def unpacked(self, stored: Array, count: int) -> Array:
+        """The first ``count`` values of words (..., words)."""
+        held = stored[..., :, None].astype(np.int64) >> np.array([0, 8, 16, 24]) & 0xFF
+        values: Array = held.reshape(*stored.shape[:-1], -1)[..., :count]
         return values

@@ -16,7 +16,7 @@ from .kernels import AddKernel, Kernel, MarkKernel, RaiseKernel
 from .layout import Bands, CType, Member, Table, holding, lane_for, words
 from .names import Names
 from .network import Banded, Copy, Drive, Edge, Gather, Stage, Start
-from .pairs import Pairs
+from .pairs import Fours, Pairs
 from .scatter import PAIRS
 from .tileforms import FORMS
 
@@ -108,13 +108,23 @@ class Parts:
         return made
 
     def store(
-        self, name: str, signal: Signal, role: str, owner: str, note: str, slots: int = 1
-    ) -> tuple[Edge, Member]:
-        """A member that holds a signal, ``slots`` times over: bits for spikes, else values."""
+        self, name: str, signal: Signal, role: str, owner: str, note: str, slots: int = 1,
+        fours: bool = False,
+    ) -> tuple[Edge, Member]:  # fmt: skip
+        """A member that holds a signal, ``slots`` times over: bits for spikes, else values.
+
+        With ``fours``, counts of a byte may be read four at a time.
+        """
         assert signal.interval is not None, "an integer graph"
         spikes = signal.kind == "spike"
         kind = WORD if spikes else holding(signal.interval)
         count = words(signal.size) if spikes else signal.size
+        if fours:
+            made = Member(self.places.new(name), WORD, count, role, owner, note, Fours())
+            self.keep_member(made)
+            at = f"s->{made.name}"
+            edge = Edge("dense", at, count, signal.interval, kind, valued=True, fours=True)
+            return edge, made
         made = self.member(name, kind, count * slots, role, owner, note)
         shape = "mask" if spikes else "dense"
         return (
