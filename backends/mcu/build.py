@@ -35,8 +35,8 @@ from .layout import CType, Member, Struct, holding
 from .names import prefix_of, quoted
 from .network import Drive, Edge, Gather, Network, Read, Start, Update
 from .neuron import update
-from .packedimage import ImageSums, PackedImage, by_place, image_lif
-from .packedlif import PackedLif, is_narrow, packed_lif
+from .packedimage import Pairwise, RestingImage, WordImage, by_place, image_lif, laid_out
+from .packedlif import is_narrow, packed_lif
 from .parts import WORD, Parts
 from .readouts import score, vote_of
 from .simplify import simplified
@@ -210,6 +210,8 @@ class _Builder:
             self.parts.stages.append(self.windows(node, current, self.gathered[node.name]))
             return
         made = self.update(node, current)
+        if isinstance(made, RestingImage) and gather is not None:
+            made = replace(made, drives=gather.drives)
         self.parts.stages.append(made)
         if bands is not None:
             assert gather is not None, "only sums are divided"
@@ -263,15 +265,12 @@ class _Builder:
         }
 
     def update(
-        self, node: Neuron, current: Signal, packed: PackedLif | None = None, flat: bool = False
-    ) -> Update | PackedImage:
+        self, node: Neuron, current: Signal, packed: Pairwise | None = None, flat: bool = False
+    ) -> Update | WordImage:
         program, place = self.programs[node.name], self.sums.get(node.name)
         tiles = self.tiled.get(node.name) or self.gathered.get(node.name)
         if place is not None:
-            flat = place.image is not None and lies_flat(self.view, node, program)
-        if place is not None and flat and place.pairs and not self.eight:
-            added = ImageSums.of(self.view, node)
-            packed = image_lif(node, program, added, (), self.params(node))
+            flat, packed = laid_out(self.view, node, program, place, self.params(node), self.eight)
         members = {name: self.state(node, name, packed, flat) for name in node.states}
         sent = self.sent(node, members)
         biased = [x.node for x in tiles.inputs] if tiles and place is None else []
@@ -279,7 +278,7 @@ class _Builder:
             node, self.view, self.edges, place, tiles,
             biases(self.view, self.parts.tables, biased, current.frac), self.prefix,
         )  # fmt: skip
-        if place is not None and packed is not None and flat:
+        if place is not None and packed is not None:
             code = code.replace(place.read(self.prefix), "sum")
         stage = update(
             node, program, name=self.parts.function("update", node.name), prefix=self.prefix,
@@ -288,7 +287,7 @@ class _Builder:
         stage = replace(stage, reads_input=reads_input)
         if place is None:
             return stage
-        return by_place(stage, node, place, packed if flat else None, flat, self.parts)
+        return by_place(stage, node, place, packed, flat, self.parts, sent)
 
     def sent(self, node: Neuron, members: dict[str, Member]) -> Member | None:
         """Where a layer puts what it sends; None where that is a state anyway."""
@@ -316,7 +315,7 @@ class _Builder:
         states = [name for name, i in program.finals.items() if i == program.output]
         return states[0] if program.sends == "current" and states else ""
 
-    def state(self, node: Neuron, name: str, packed: PackedLif | None, flat: bool) -> Member:
+    def state(self, node: Neuron, name: str, packed: Pairwise | None, flat: bool) -> Member:
         state, size = node.states[name], self.signals[node.name].size
         assert state.fmt is not None, "an integer graph"
         init = Interval(int(state.init.values.min()), int(state.init.values.max()))

@@ -84,7 +84,7 @@ def leaky_step(program: Program) -> LeakyStep | None:
     total = ops[ops[no].args[0]] if clip else ops[no]
     if clip and clip.overflow is not Overflow.SATURATE:
         return None
-    terms = _terms(ops, total)
+    terms = current_terms(ops, total)
     if terms is None or total.span is None or held is None or held not in LANES16:
         return None
     leak, gain, fixed, bias, names = terms
@@ -105,7 +105,7 @@ def _reset_of(ops: tuple[TypedOp, ...], yes: int, no: int, threshold: int) -> in
     return False
 
 
-def _terms(
+def current_terms(
     ops: tuple[TypedOp, ...], total: TypedOp
 ) -> tuple[Decay, int, int, Interval, tuple[str, ...]] | None:
     """Leak, shift of the current, and biases of a sum of the three; None if it is another."""
