@@ -35,7 +35,7 @@ from .layout import CType, Member, Struct, holding
 from .names import prefix_of, quoted
 from .network import Drive, Edge, Gather, Network, Read, Start, Update
 from .neuron import update
-from .packedimage import Pairwise, RestingImage, WordImage, by_place, image_lif, laid_out
+from .packedimage import Pairwise, RestingImage, WordImage, by_place, image_update, laid_out
 from .packedlif import is_narrow, packed_lif
 from .parts import WORD, Parts
 from .readouts import score, vote_of
@@ -247,7 +247,7 @@ class _Builder:
         flat, packed = lies_flat(self.view, node, program), None
         if flat:
             added = tuple(biases(self.view, self.parts.tables, [conv], current.frac))
-            packed = image_lif(node, program, found, added, self.params(node))
+            packed = image_update(node, program, found, added, self.params(node))
         made = self.update(node, current, packed, flat)
         assert isinstance(made, Update), "has no sums in memory"
         assert self.map is not None, "some layer gathers"
@@ -323,7 +323,7 @@ class _Builder:
         span, owner = state.fmt.range | init, f"{node.path}.{name}"
         places = size // node.shape[0] if flat else 0
         if packed is not None:
-            made = self.parts.pairs(f"{node.name}_{name}", packed.stored, size, owner, note, places)
+            made = self.parts.pairs(f"{node.name}_{name}", packed.held, size, owner, note, places)
         elif name == self.graded(node):
             # Whoever reads it as a signal reads an array of values.
             made = self.parts.member(

@@ -19,10 +19,11 @@ from .avr import PARTS
 from .eight import TILE, EightGather, EightUpdate
 from .eightparts import narrow_parts
 from .fitted import read
+from .foursparts import fours_parts, quad_spikes
 from .kernelparts import Parts, drive_parts, reach_parts, turns
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
-from .packedimage import PackedImage, RestingImage, WordImage
+from .packedimage import FoursImage, PackedImage, RestingImage, WordImage
 from .restingparts import resting_functions, resting_parts
 from .scatter import ScatterKernel
 from .tileforms import WHOLE
@@ -117,6 +118,8 @@ def functions(network: Network, isa: str = "") -> dict[str, Parts]:
             found |= image_functions(stage)
         elif isinstance(stage, RestingImage):
             found |= resting_functions(stage)
+        elif isinstance(stage, FoursImage):
+            found[stage.spike] = quad_spikes(stage.packed)
         elif isinstance(stage, Windows):
             found |= window_functions(stage)
     of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))
@@ -240,6 +243,11 @@ def _(stage: Tile) -> Parts:
 @parts_of.register
 def _(stage: PackedImage) -> Parts:
     return image_parts(stage)
+
+
+@parts_of.register
+def _(stage: FoursImage) -> Parts:
+    return fours_parts(stage)
 
 
 @parts_of.register

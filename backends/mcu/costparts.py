@@ -345,7 +345,7 @@ def _reset(network: Network) -> Counts:
     for member, start in network.starts:
         kind = "table" if start.table else ("two" if start.varies else "literal")
         count = member.count if start.each == 1 else member.count // start.each
-        if member.lane is not None and member.lane.name == "pair" and not start.varies:
+        if member.lane is not None and member.lane.name in ("pair", "quad") and not start.varies:
             pairs += [("reset start", 1), ("reset pair", member.elements)]
             continue
         pairs += [("reset start", 1), ("reset element", member.count), (f"reset {kind}", count)]

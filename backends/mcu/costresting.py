@@ -1,4 +1,4 @@
-"""What neurons run that add up what comes, two at a time, in counts of parts."""
+"""What neurons of images run that are updated two at a time or four, in counts of parts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 from .costparts import Busy, Runs, stage_runs
 from .costtiles import exactly
+from .foursparts import quad_parts, quad_spikes
 from .kernels import Kernel, PoolKernel
-from .network import Drive
-from .packedimage import RestingImage
+from .network import Drive, Update
+from .packedfours import PackedFours
+from .packedimage import FoursImage, RestingImage
 from .running import Counts
 from .windows import Image
 
@@ -31,6 +33,28 @@ def _(stage: RestingImage, busy: Busy) -> Runs:
     counted = update.size * sent if stage.counts else 0.0
     alone = Counts.of([("exact by place", fired), ("exact count", counted)])
     return {stage.name: own, stage.exact: exactly(update, 2 * fired) + alone}
+
+
+@stage_runs.register
+def _(stage: FoursImage, busy: Busy) -> Runs:
+    update = stage.update
+    quads, spiking = fours(stage.packed, update, busy)
+    own = Counts.of(
+        [("quads", busy.calls(stage)), ("quad", update.size // 4), ("mask word", update.words)]
+    )
+    return {stage.name: own + quads, stage.spike: spiking}
+
+
+def fours(packed: PackedFours, update: Update, busy: Busy) -> tuple[Counts, Counts]:
+    """What words of four neurons take beside the loop, and the function of those with spikes."""
+    quads, sent = update.size // 4, busy.sent(update.mask)
+    fired = quads * (1.0 - (1.0 - sent) ** 4)
+    parts = quad_parts(packed).items()
+    own = Counts.of((part, quads * n) for part, n in parts if part != "quad")
+    spiking = ((part, fired * n) for part, n in quad_spikes(packed).items())
+    return own + Counts.of([("quad fired", fired)]), Counts.of(
+        [*spiking, ("quad mark", update.size * sent)]
+    )
 
 
 def _touched(stage: RestingImage, busy: Busy) -> float:

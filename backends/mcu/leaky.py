@@ -113,10 +113,10 @@ def current_terms(
     gain: int | None = None
     names: list[str] = []
     fixed = low = high = 0
-    for term in _addends(ops, total):
-        if (decay := _decay(ops, term)) is not None and leak is None:
+    for term in addends(ops, total):
+        if (decay := decay_of(ops, term)) is not None and leak is None:
             leak = decay
-        elif (found := _current(ops, term)) is not None and gain is None:
+        elif (found := current_shift(ops, term)) is not None and gain is None:
             gain = found
         elif term.kind in ("const", "param") and term.span is not None:
             if term.kind == "const":
@@ -131,15 +131,16 @@ def current_terms(
     return leak, gain, fixed, Interval(low, high), tuple(names)
 
 
-def _addends(ops: tuple[TypedOp, ...], op: TypedOp) -> Iterator[TypedOp]:
+def addends(ops: tuple[TypedOp, ...], op: TypedOp) -> Iterator[TypedOp]:
+    """What a sum adds up, sums within it taken apart."""
     if op.kind == "add":
         for j in op.args:
-            yield from _addends(ops, ops[j])
+            yield from addends(ops, ops[j])
     else:
         yield op
 
 
-def _decay(ops: tuple[TypedOp, ...], op: TypedOp) -> Decay | None:
+def decay_of(ops: tuple[TypedOp, ...], op: TypedOp) -> Decay | None:
     """How a term decays the membrane, rounding down; None where it is something else."""
     if op.kind == "state":
         return Decay(0)
@@ -171,7 +172,7 @@ def _constant(op: TypedOp) -> int | None:
     return op.span.lo
 
 
-def _current(ops: tuple[TypedOp, ...], op: TypedOp) -> int | None:
+def current_shift(ops: tuple[TypedOp, ...], op: TypedOp) -> int | None:
     """How far the input current is shifted to the left."""
     if op.kind == "input":
         return 0

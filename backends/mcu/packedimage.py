@@ -12,6 +12,7 @@ from qspinn.program import Program
 
 from .layout import Member, Table, holding
 from .network import Drive, Stage, Start, Update
+from .packedfours import PackedFours, packed_fours, takes_byte
 from .packedlif import Lanes, PackedLif, packed_lif
 from .parts import Parts
 from .resting import Resting, resting
@@ -19,8 +20,8 @@ from .sums import Scratch, lies_flat
 from .view import View
 from .windows import quotient
 
-Pairwise = PackedLif | Resting
-"""What is known of an update of two neurons at once."""
+Pairwise = PackedLif | Resting | PackedFours
+"""What is known of an update of several neurons at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class ImageSums:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WordImage(Stage):
-    """One step of a layer, two neurons at once.
+    """One step of a layer, the neurons of a word at once.
 
     Attributes:
         update: The neurons, one at a time.
-        exact: The C function that updates the two of a word one at a time.
+        exact: The C function that updates the two of a word one at a time, if there is one.
         constants: What the packed update computes with.
         sums: C for the array of sums.
     """
@@ -76,6 +77,20 @@ class PackedImage(WordImage):
 
     template: ClassVar[str] = "packed"
     packed: PackedLif
+    spike: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoursImage(WordImage):
+    """A layer of leaky neurons whose membranes take a byte.
+
+    Attributes:
+        packed: How four of them are updated.
+        spike: The C function of words in which neurons spike.
+    """
+
+    template: ClassVar[str] = "fours"
+    packed: PackedFours
     spike: str
 
 
@@ -123,6 +138,17 @@ def image_lif(
     return made
 
 
+def image_update(
+    node: Neuron, program: Program, sums: Lanes, biases: tuple[Start, ...],
+    params: Mapping[str, Start],
+) -> PackedLif | PackedFours | None:  # fmt: skip
+    """The update of the neurons of a word at once, as `image_lif`; or of four that take a byte."""
+    if takes_byte(node):
+        constant = not any(start.varies for start in params.values())
+        return packed_fours(program, sums.reach, sums.gain, biases) if constant else None
+    return image_lif(node, program, sums, biases, params)
+
+
 def laid_out(
     view: View, node: Neuron, program: Program, place: Scratch, params: Mapping[str, Start],
     eight: bool,
@@ -143,7 +169,7 @@ def laid_out(
     if not place.pairs or node.shape[0] % 2 or eight:
         return flat, None
     sums = ImageSums.of(view, node)
-    packed = image_lif(node, program, sums, (), params) if flat else None
+    packed = image_update(node, program, sums, (), params) if flat else None
     if packed is not None:
         return True, packed
     counts = view.in_fours(node) and lies_flat(view, node, program, "count")
@@ -182,12 +208,18 @@ def by_place(
     made = replace(update, bands=place.bands, image=place.image, place=at)
     if packed is None:
         return made
-    exact, sums = parts.function("exact", node.name), f"s->{place.member.name}"
+    sums = f"s->{place.member.name}"
+    exact = "" if isinstance(packed, PackedFours) else parts.function("exact", node.name)
     constants = parts.constants(node, packed.constants)
     if isinstance(packed, PackedLif):
         return PackedImage(
             name=made.name, title=made.title, bands=made.bands, update=made, packed=packed,
             exact=exact, spike=parts.function("spike", node.name), constants=constants, sums=sums,
+        )  # fmt: skip
+    if isinstance(packed, PackedFours):
+        return FoursImage(
+            name=made.name, title=made.title, bands=made.bands, update=made, packed=packed,
+            exact="", spike=parts.function("spike", node.name), constants=constants, sums=sums,
         )  # fmt: skip
     counts = None if update.mask else sent
     states = tuple(write for write in made.writes if write.member is not counts)

@@ -87,3 +87,40 @@ class Fours:
         held = stored[..., :, None].astype(np.int64) >> np.array([0, 8, 16, 24]) & 0xFF
         values: Array = held.reshape(*stored.shape[:-1], -1)[..., :count]
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class Quads:
+    """A byte each of a word, plus an offset: the first two are every second byte, as lanes.
+
+    Attributes:
+        offset: What is added to a value.
+    """
+
+    offset: int
+
+    name = "quad"
+    bits = "quad"
+
+    @staticmethod
+    def length(count: int) -> int:
+        """The words that ``count`` values take."""
+        return -(-count // 4)
+
+    def read(self, words: str, index: str, prefix: str) -> str:
+        """C for a value."""
+        return f"((int32_t){prefix}_get_quad({words}, {index}) - {self.offset})"
+
+    def put(self, words: str, index: str, code: str, prefix: str) -> str:
+        """C that writes a value."""
+        return f"{prefix}_put_quad({words}, {index}, (uint32_t)({code}) + {self.offset}u);"
+
+    def word(self, value: int) -> str:
+        """C for a word that holds a value four times."""
+        return f"0x{((value + self.offset) & 0xFF) * 0x01010101:08X}u"
+
+    def unpacked(self, stored: Array, count: int) -> Array:
+        """The first ``count`` values of words (..., words)."""
+        held = stored[..., :, None].astype(np.int64) >> np.array([0, 16, 8, 24]) & 0xFF
+        values: Array = held.reshape(*stored.shape[:-1], -1)[..., :count] - self.offset
+        return values

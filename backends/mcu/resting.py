@@ -19,6 +19,7 @@ from qspinn.program import Program, TypedOp
 
 from .leaky import Decay, current_terms
 from .packedlif import FEWEST_SUMS, FULL, HALF, word
+from .pairs import Pairs
 from .quiet import HELD, LEAVES, Quiet, needed, quiet
 
 MOST = 1 << 20
@@ -51,6 +52,11 @@ class Resting:
     low: int
     rests: str
 
+    @property
+    def held(self) -> Pairs:
+        """How membranes lie in words."""
+        return Pairs(self.stored)
+
     @staticmethod
     def code(lane: int) -> str:
         """C for a word with a value in both halves."""
@@ -74,18 +80,18 @@ def resting(program: Program, reach: Interval) -> Resting | None:
     if found is None or set(program.finals) != {"v"}:
         return None
     drive = _drive(program, found.value)
-    low = _low(program, found)
+    low = least(program, found)
     held = _held(program, found)
     if drive is None or low is None or held is None:
         return None
     gain, fixed = drive
     stored = HALF - found.below
-    least, most = held.lo + stored + fixed, held.hi + stored + fixed
-    if min(least, held.lo + stored) < 0 or max(most, held.hi + stored) >= FULL:
+    lowest, most = held.lo + stored + fixed, held.hi + stored + fixed
+    if min(lowest, held.lo + stored) < 0 or max(most, held.hi + stored) >= FULL:
         return None
     limit = 0
-    if least + (reach.lo << gain) < 0 or most + (reach.hi << gain) >= FULL:
-        room = min(least, FULL - 1 - most) >> gain
+    if lowest + (reach.lo << gain) < 0 or most + (reach.hi << gain) >= FULL:
+        room = min(lowest, FULL - 1 - most) >> gain
         limit = 1 << (room.bit_length() - 1) if room > 0 else 0
         if limit < FEWEST_SUMS:
             return None
@@ -110,7 +116,7 @@ def _drive(program: Program, value: int) -> tuple[int, int] | None:
     return None if decay != Decay(0) or names else (gain, fixed)
 
 
-def _low(program: Program, found: Quiet) -> int | None:
+def least(program: Program, found: Quiet) -> int | None:
     """Where the membrane of a silent neuron is clipped; None where something else becomes of it."""
     ops = found.program.ops
     end, low = ops[found.program.finals["v"]], -FULL
