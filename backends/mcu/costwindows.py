@@ -39,7 +39,7 @@ def _(stage: Windows, busy: Busy) -> Runs:
         return {**found, stage.name: own}
     if isinstance(packed, PackedFours):
         quads, spiking = fours(packed, update, busy)
-        own += Counts.of([("window quad", update.size // 4)]) + quads
+        own += Counts.of([("quad window", update.size // 4)]) + quads
         return {**found, stage.name: own, stage.spike: spiking}
     alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
     found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
