@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .costparts import Busy, Runs, stage_runs
-from .costtiles import exactly
+from .costparts import Busy, Runs, each_neuron, stage_runs
 from .foursparts import quad_parts, quad_spikes
 from .kernels import Kernel, PoolKernel
 from .network import Drive, Update
@@ -31,8 +30,12 @@ def _(stage: RestingImage, busy: Busy) -> Runs:
         ]
     )  # fmt: skip
     counted = update.size * sent if stage.counts else 0.0
-    alone = Counts.of([("exact by place", fired), ("exact count", counted)])
-    return {stage.name: own, stage.exact: exactly(update, 2 * fired) + alone}
+    alone = Counts.of(
+        [("exact", 2 * fired), ("exact by place", fired), ("exact count", counted)]
+    ) + each_neuron(update, update.size * sent / (2 * fired) if fired else 0.0).times(
+        2 * fired / update.size
+    )
+    return {stage.name: own, stage.exact: alone}
 
 
 @stage_runs.register

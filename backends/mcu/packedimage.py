@@ -11,7 +11,7 @@ from qspinn.ir import Neuron
 from qspinn.program import Program
 
 from .layout import Member, Table, holding
-from .network import Drive, Stage, Start, Update
+from .network import Drive, Stage, Start, Update, Write
 from .packedfours import PackedFours, packed_fours, takes_byte
 from .packedlif import Lanes, PackedLif, packed_lif
 from .parts import Parts
@@ -222,8 +222,18 @@ def by_place(
             exact="", spike=parts.function("spike", node.name), constants=constants, sums=sums,
         )  # fmt: skip
     counts = None if update.mask else sent
-    states = tuple(write for write in made.writes if write.member is not counts)
+    made = _without(made, counts)
     return RestingImage(
-        name=made.name, title=made.title, bands=made.bands, update=replace(made, writes=states),
-        packed=packed, exact=exact, constants=constants, sums=sums, counts=counts,
+        name=made.name, title=made.title, bands=made.bands, update=made, packed=packed, exact=exact,
+        constants=constants, sums=sums, counts=counts,
     )  # fmt: skip
+
+
+def _without(update: Update, member: Member | None) -> Update:
+    """The same, less what is written to a member."""
+
+    def others(writes: tuple[Write, ...]) -> tuple[Write, ...]:
+        return tuple(write for write in writes if write.member is not member)
+
+    calm = update.calm and replace(update.calm, writes=others(update.calm.writes))
+    return replace(update, writes=others(update.writes), calm=calm)

@@ -7,7 +7,7 @@ from collections import Counter
 from .kernelparts import Parts
 from .packedimage import RestingImage
 from .resting import Resting
-from .tileparts import exact_parts
+from .updateparts import load_parts, ways
 
 
 def resting_parts(stage: RestingImage) -> Parts:
@@ -31,5 +31,9 @@ def options_of(packed: Resting) -> list[str]:
 
 def resting_functions(stage: RestingImage) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name."""
-    counts = Counter({"exact by place": 1, "exact count": int(stage.counts is not None)})
-    return {stage.exact: exact_parts(stage.update) + counts}
+    update = stage.update
+    parts: Parts = Counter({"exact": 1, "exact by place": 1})
+    parts["exact count"] += stage.counts is not None
+    for body in (load_parts(update.loads), *ways(update)):
+        parts += body
+    return {stage.exact: parts}
