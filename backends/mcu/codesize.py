@@ -119,7 +119,7 @@ def functions(network: Network, isa: str = "") -> dict[str, Parts]:
         elif isinstance(stage, RestingImage):
             found |= resting_functions(stage)
         elif isinstance(stage, FoursImage):
-            found[stage.spike] = quad_spikes(stage.packed)
+            found[stage.spike] = quad_spikes()
         elif isinstance(stage, Windows):
             found |= window_functions(stage)
     of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))

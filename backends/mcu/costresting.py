@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .costparts import Busy, Runs, each_neuron, stage_runs
-from .foursparts import quad_parts, quad_spikes
+from .foursparts import quad_parts
 from .kernels import Kernel, PoolKernel
 from .network import Drive, Update
 from .packedfours import PackedFours
@@ -54,10 +54,8 @@ def fours(packed: PackedFours, update: Update, busy: Busy) -> tuple[Counts, Coun
     fired = quads * (1.0 - (1.0 - sent) ** 4)
     parts = quad_parts(packed).items()
     own = Counts.of((part, quads * n) for part, n in parts if part != "quad")
-    spiking = ((part, fired * n) for part, n in quad_spikes(packed).items())
-    return own + Counts.of([("quad fired", fired)]), Counts.of(
-        [*spiking, ("quad mark", update.size * sent)]
-    )
+    spiking = Counts.of([("quad spiking", fired), ("quad mark", update.size * sent)])
+    return own + Counts.of([("quad fired", fired)]), spiking
 
 
 def _touched(stage: RestingImage, busy: Busy) -> float:

@@ -24,12 +24,10 @@ def quad_parts(packed: PackedFours) -> Parts:
         {
             "quad": 1, "quad factor": int(decay.factor > 0), "quad wide": int(packed.wide > 0),
             "quad leak": int(decay.shift > 0 and not decay.factor),
-            "quad right": int(packed.right > 0), "quad gain": int(packed.gain > 0),
-            "quad floor": int(packed.floor > 0),
         }
     )  # fmt: skip
 
 
-def quad_spikes(packed: PackedFours) -> Parts:
+def quad_spikes() -> Parts:
     """The function of words in which neurons spike."""
-    return +Counter({"quad spiking": 1, "quad reset": int(packed.reset > 0)})
+    return Counter({"quad spiking": 1})

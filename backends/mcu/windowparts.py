@@ -27,7 +27,7 @@ def window_functions(stage: Windows) -> dict[str, Parts]:
     found = {stage.marking: marking, stage.listing: listing}
     packed = stage.packed
     if isinstance(packed, PackedFours):
-        found[stage.spike] = quad_spikes(packed)
+        found[stage.spike] = quad_spikes()
     elif packed is not None:
         found[stage.exact] = exact_parts(stage.update) + Counter({"exact by place": 1})
         if packed.spikes:
