@@ -1,11 +1,11 @@
-"""Fit what convolutions that gather add to the cost and code models of the mcu target.
+"""Fit what some images add to the cost and code models of the mcu target.
 
-    python benchmarks/mcu_gather_fit.py [--networks N] [--new] [--write]
+    python benchmarks/mcu_gather_fit.py [--kind KIND] [--networks N] [--new] [--write]
 
-Runs and compiles the emitted C of random networks that gather, as `mcu_cost` and `mcu_code_size` do
-those that scatter; takes off what the parts come to that those two have fitted, and fits the rest
-to the parts that nothing else has. ``--write`` enters them into cost.csv and code.csv of
-backends/mcu.
+Runs and compiles the emitted C of random networks that gather, that send counts or whose membranes
+take a byte, as `mcu_cost` and `mcu_code_size` do others; takes off what the parts come to that
+those two have fitted, and fits the rest to the parts that nothing else has. ``--write`` enters them
+into cost.csv and code.csv of backends/mcu.
 ``--new`` leaves alone what they have already.
 The two other scripts write files without them: run this one after them. Takes some minutes.
 """
@@ -41,16 +41,35 @@ from qspinn.backends.mcu.builds import Files  # noqa: E402
 from qspinn.backends.mcu.counting import count  # noqa: E402
 from qspinn.backends.mcu.gathering import gatherable  # noqa: E402
 from qspinn.backends.mcu.network import Network  # noqa: E402
+from qspinn.backends.mcu.packedfours import takes_byte  # noqa: E402
+from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
 
-from mcu_builds import chain, dense, lif, param  # noqa: E402
+from mcu_builds import chain, dense, lif, param, state  # noqa: E402
 from mcu_nets import narrowed, weights  # noqa: E402
 from qspinn.activity import observed  # noqa: E402
-from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Neuron, Node, SumPool2d  # noqa: E402
+from qspinn.fixed import QFormat  # noqa: E402
+from qspinn.ir import (  # noqa: E402
+    Array,
+    Conv2d,
+    Flatten,
+    Graph,
+    Input,
+    Linear,
+    Neuron,
+    Node,
+    Param,
+    SumPool2d,
+)
 from qspinn.plan import KERNEL, Plan  # noqa: E402
 
-OWN = ("window", "bitmap")
-"""What the names of parts begin with that only convolutions that gather have."""
+OWN = {
+    "gather": ("window", "bitmap"),
+    "counts": ("resting", "exact count", "four ", "pooled four", "drive four", "place dense four",
+               "place pooled four", "quick", "pairs_x"),
+    "bytes": ("quad", "fours"),
+}  # fmt: skip
+"""What the names of parts begin with that only some networks have, by their kind."""
 RATES = (0.01, 0.05, 0.25)
 STEPS = 4
 FOLDS = 4
@@ -112,13 +131,76 @@ def _neurons(rng: np.random.Generator, nth: int, shape: tuple[int, ...], kind: s
     return made
 
 
+def counting(nth: int) -> Graph:
+    """Images of neurons that add up what comes and send counts, one behind a pool."""
+    rng = np.random.default_rng(nth)
+    side, first, second = int(rng.choice((8, 12, 16))), *rng.choice((4, 8, 12, 16), 2).tolist()
+    ins, most, kernel = int(rng.choice((1, 2, 3))), int(rng.choice((3, 15, 63))), (3, 3)
+
+    def neurons(name: str, source: str, shape: tuple[int, ...]) -> Neuron:
+        level = int(rng.integers(20, 150))
+        options = {"leak": False, "reset": "subtract", "compare": ">=", "max_spikes": most}
+        made = lif(name, source, shape, 0, clamp=True, **options)
+        frac = int(rng.choice((0, 2)))
+        fine = QFormat.parse(f"s16f{frac}")
+        held = {"threshold": level << frac, "v_min": -level << frac}
+        values = {key: Param(np.array(value), fine) for key, value in held.items()}
+        return replace(made, values=values, states={"v": state(f"s16f{frac}")})
+
+    def weight(outs: int, ins: int) -> Param:
+        kind = str(rng.choice(("s8", "s8", "s8", "s8", "s8", "s4")))
+        return weights(rng, (outs, ins, *kernel), kind)
+
+    step = int(rng.choice((1, 1, 2)))
+    here = side // step
+    half = here // 2
+    nodes: list[Node] = [
+        Input(name="x", shape=(ins, side, side)),
+        Conv2d(name="c1", inputs=("x",), weight=weight(first, ins), padding=(1, 1),
+               stride=(step, step)),
+        neurons("l1", "c1", (first, here, here)),
+        Conv2d(name="c2", inputs=("l1",), weight=weight(second, first), padding=(1, 1)),
+        neurons("l2", "c2", (second, here, here)),
+        SumPool2d(name="p", inputs=("l2",), kernel=(2, 2), stride=(2, 2)),
+        Conv2d(name="c3", inputs=("p",), weight=weight(8, second), padding=(1, 1)),
+        neurons("l3", "c3", (8, half, half)), Flatten(name="flat", inputs=("l3",)),
+        Linear(name="fc", inputs=("flat",),
+               weight=weights(rng, (int(rng.choice((10, 13, 64))), 8 * half * half), "s8")),
+    ]  # fmt: skip
+    outs = nodes[-1].weight.values.shape[0]  # type: ignore[attr-defined]
+    return chain("counts", *nodes, neurons("end", "fc", (outs,)))
+
+
+def bytewide(nth: int) -> Graph:
+    """As `gathering`, with membranes of a byte, which every other network gathers."""
+    rng = np.random.default_rng(nth)
+
+    def narrow(node: Node) -> Node:
+        if not isinstance(node, Neuron) or node.name == "end":
+            return node
+        fmt = QFormat.parse(str(rng.choice(("s8f-3", "s8f-3", "s8f-4"))))
+        rates = (param(3072, "u13f12"), param(3686, "u13f12"), param(3, "leak4"))
+        level = int(node.values["threshold"].values.max()) >> 4 - fmt.frac
+        made = lif(node.name, node.inputs, node.shape, 16, reset=str(rng.choice(("zero", "value"))))
+        values = {**made.values, "decay": rates[int(rng.integers(0, 3))],
+                  "threshold": Param(np.array(min(max(level, 2), 127)), fmt)}  # fmt: skip
+        if "v_reset" in values:
+            values["v_reset"] = Param(np.array(-3), fmt)
+        return replace(made, values=values, states={"v": state(str(fmt))})
+
+    return gathering(nth).map(narrow)
+
+
+MAKES = {"gather": gathering, "counts": counting, "bytes": bytewide}
+KIND = ["gather"]
 GRAPHS: list[Graph] = []
 
 
 def network_of(nth: int) -> tuple[Network, Files]:
     """What is emitted for a network."""
     graph = BACKEND.legalize(GRAPHS[nth])
-    names = frozenset(gatherable(graph))
+    scatters = KIND[0] == "counts" or (KIND[0] == "bytes" and nth % 2 > 0)
+    names = frozenset[str]() if scatters else frozenset(gatherable(graph))
     form = "mask" if nth % 4 == 3 else ""
     options = {**{f"{KERNEL}{name}": "gather" for name in names}, "input": form}
     device = BACKEND.devices[BACKEND.default_device]
@@ -137,12 +219,14 @@ def run(nth: int, core: str) -> list[tuple[Counts, float]]:
     which, rate = divmod(nth, len(RATES))
     network, files = network_of(which)
     data = stimulus(which, RATES[rate])
-    seen = count(files, network, data, toolchain.CORES[core], COMPILER)
+    counts = counted if toolchain.CORES[core].isa == codesize.VECTORS else count
+    seen = counts(files, network, data, toolchain.CORES[core], COMPILER)
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
     taken = dict(zip(seen.functions, total.tolist(), strict=True))
     parts: dict[str, Counts] = {}
     busy = observed(GRAPHS[which], data, engine="numpy")
-    for owned in costparts.inference(network, busy):
+    vectors = toolchain.CORES[core].isa == codesize.VECTORS
+    for owned in costparts.inference(network, busy, vectors):
         parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
     return [
         (found, sum(n for f, n in taken.items() if f.split(".")[0] == name))
@@ -185,7 +269,7 @@ def entered(
     name: str, seen: Sequence[Seen], table: Mapping[str, float], what: str, new: bool
 ) -> dict[str, float]:
     """A column with the parts that are fitted, which is said."""
-    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN)}
+    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN[KIND[0]])}
     keys = sorted(key for key in own if not (new and key in table))
     if not keys:
         return dict(table)
@@ -220,16 +304,28 @@ def sizes(core: str, compiler: str) -> list[Seen]:
     return found
 
 
+def is_own(graph: Graph) -> bool:
+    """Whether a network is one of those that are asked for."""
+    if KIND[0] == "counts":
+        return True
+    layers = [takes_byte(node) for node in graph.of_type(Neuron) if node.name != "end"]
+    wide = all(abs(node.weight.values).max() > 7 for node in graph.of_type(Conv2d))
+    return bool(gatherable(graph)) and (KIND[0] == "gather" or (all(layers) and wide))
+
+
 def main() -> None:
     """Measure, fit, report and perhaps write."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kind", choices=list(OWN), default="gather")
     parser.add_argument("--networks", type=int, default=28)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--new", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    made = (BACKEND.legalize(gathering(nth)) for nth in itertools.count())
-    GRAPHS.extend(itertools.islice((g for g in made if gatherable(g)), options.networks))
+    KIND[0] = options.kind
+    tried = (MAKES[options.kind](nth) for nth in itertools.count())
+    made = (BACKEND.legalize(g) for g in tried if all(min(n.shape) > 0 for n in g.of_type(Neuron)))
+    GRAPHS.extend(itertools.islice(filter(is_own, made), options.networks))
     new = options.new
     cost, code = fitted.read("cost"), fitted.read("code")
     for core in CORES:

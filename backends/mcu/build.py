@@ -35,8 +35,8 @@ from .layout import CType, Member, Struct, holding
 from .names import prefix_of, quoted
 from .network import Drive, Edge, Gather, Network, Read, Start, Update
 from .neuron import update
-from .packedimage import ImageSums, PackedImage, by_place, image_lif
-from .packedlif import PackedLif, is_narrow, packed_lif
+from .packedimage import Pairwise, RestingImage, WordImage, by_place, image_update, laid_out
+from .packedlif import is_narrow, packed_lif
 from .parts import WORD, Parts
 from .readouts import score, vote_of
 from .simplify import simplified
@@ -210,6 +210,8 @@ class _Builder:
             self.parts.stages.append(self.windows(node, current, self.gathered[node.name]))
             return
         made = self.update(node, current)
+        if isinstance(made, RestingImage) and gather is not None:
+            made = replace(made, drives=gather.drives)
         self.parts.stages.append(made)
         if bands is not None:
             assert gather is not None, "only sums are divided"
@@ -245,7 +247,7 @@ class _Builder:
         flat, packed = lies_flat(self.view, node, program), None
         if flat:
             added = tuple(biases(self.view, self.parts.tables, [conv], current.frac))
-            packed = image_lif(node, program, found, added, self.params(node))
+            packed = image_update(node, program, found, added, self.params(node))
         made = self.update(node, current, packed, flat)
         assert isinstance(made, Update), "has no sums in memory"
         assert self.map is not None, "some layer gathers"
@@ -263,15 +265,12 @@ class _Builder:
         }
 
     def update(
-        self, node: Neuron, current: Signal, packed: PackedLif | None = None, flat: bool = False
-    ) -> Update | PackedImage:
+        self, node: Neuron, current: Signal, packed: Pairwise | None = None, flat: bool = False
+    ) -> Update | WordImage:
         program, place = self.programs[node.name], self.sums.get(node.name)
         tiles = self.tiled.get(node.name) or self.gathered.get(node.name)
         if place is not None:
-            flat = place.image is not None and lies_flat(self.view, node, program)
-        if place is not None and flat and place.pairs and not self.eight:
-            added = ImageSums.of(self.view, node)
-            packed = image_lif(node, program, added, (), self.params(node))
+            flat, packed = laid_out(self.view, node, program, place, self.params(node), self.eight)
         members = {name: self.state(node, name, packed, flat) for name in node.states}
         sent = self.sent(node, members)
         biased = [x.node for x in tiles.inputs] if tiles and place is None else []
@@ -279,7 +278,7 @@ class _Builder:
             node, self.view, self.edges, place, tiles,
             biases(self.view, self.parts.tables, biased, current.frac), self.prefix,
         )  # fmt: skip
-        if place is not None and packed is not None and flat:
+        if place is not None and packed is not None:
             code = code.replace(place.read(self.prefix), "sum")
         stage = update(
             node, program, name=self.parts.function("update", node.name), prefix=self.prefix,
@@ -288,7 +287,7 @@ class _Builder:
         stage = replace(stage, reads_input=reads_input)
         if place is None:
             return stage
-        return by_place(stage, node, place, packed if flat else None, flat, self.parts)
+        return by_place(stage, node, place, packed, flat, self.parts, sent)
 
     def sent(self, node: Neuron, members: dict[str, Member]) -> Member | None:
         """Where a layer puts what it sends; None where that is a state anyway."""
@@ -303,7 +302,10 @@ class _Builder:
         word = {"spike": "spikes", "count": "counts"}.get(program.sends, "value")
         note = f"{quoted(node.name)}: {_KEPT}"
         owner = f"{node.path}.{word}"
-        edge, made = self.parts.store(f"{node.name}_{word}", signal, "spikes", owner, note)
+        edge, made = self.parts.store(
+            f"{node.name}_{word}", signal, "spikes", owner, note,
+            fours=not self.eight and self.view.in_fours(node),
+        )  # fmt: skip
         self.edges[node.name] = edge
         return made
 
@@ -313,7 +315,7 @@ class _Builder:
         states = [name for name, i in program.finals.items() if i == program.output]
         return states[0] if program.sends == "current" and states else ""
 
-    def state(self, node: Neuron, name: str, packed: PackedLif | None, flat: bool) -> Member:
+    def state(self, node: Neuron, name: str, packed: Pairwise | None, flat: bool) -> Member:
         state, size = node.states[name], self.signals[node.name].size
         assert state.fmt is not None, "an integer graph"
         init = Interval(int(state.init.values.min()), int(state.init.values.max()))
@@ -321,7 +323,7 @@ class _Builder:
         span, owner = state.fmt.range | init, f"{node.path}.{name}"
         places = size // node.shape[0] if flat else 0
         if packed is not None:
-            made = self.parts.pairs(f"{node.name}_{name}", packed.stored, size, owner, note, places)
+            made = self.parts.pairs(f"{node.name}_{name}", packed.held, size, owner, note, places)
         elif name == self.graded(node):
             # Whoever reads it as a signal reads an array of values.
             made = self.parts.member(

@@ -19,10 +19,12 @@ from .avr import PARTS
 from .eight import TILE, EightGather, EightUpdate
 from .eightparts import narrow_parts
 from .fitted import read
+from .foursparts import fours_parts, quad_spikes
 from .kernelparts import Parts, drive_parts, reach_parts, turns
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
-from .packedimage import PackedImage
+from .packedimage import FoursImage, PackedImage, RestingImage, WordImage
+from .restingparts import resting_functions, resting_parts
 from .scatter import ScatterKernel
 from .tileforms import WHOLE
 from .tileparts import (
@@ -91,7 +93,7 @@ def pressure(network: Network) -> int:
 def _pressure(stage: Stage) -> int:
     if isinstance(stage, Update):
         return live_values(stage)
-    if isinstance(stage, Tile | PackedImage | Windows):
+    if isinstance(stage, Tile | WordImage | Windows):
         return live_values(stage.update)
     if isinstance(stage, Gather):
         return max((_depth(drive.kernel) for drive in stage.drives), default=4)
@@ -114,6 +116,10 @@ def functions(network: Network, isa: str = "") -> dict[str, Parts]:
             found |= tile_functions(stage, vectors, network.struct)
         elif isinstance(stage, PackedImage):
             found |= image_functions(stage)
+        elif isinstance(stage, RestingImage):
+            found |= resting_functions(stage)
+        elif isinstance(stage, FoursImage):
+            found[stage.spike] = quad_spikes()
         elif isinstance(stage, Windows):
             found |= window_functions(stage)
     of_forms = (a for a in network.adders if not (vectors and a.form == WHOLE))
@@ -240,6 +246,16 @@ def _(stage: PackedImage) -> Parts:
 
 
 @parts_of.register
+def _(stage: FoursImage) -> Parts:
+    return fours_parts(stage)
+
+
+@parts_of.register
+def _(stage: RestingImage) -> Parts:
+    return resting_parts(stage)
+
+
+@parts_of.register
 def _(stage: Windows) -> Parts:
     return window_parts(stage)
 
@@ -284,8 +300,11 @@ def members_of(stage: Stage) -> set[str]:
         found += [f"s->{name}" for name in members_of(stage.update)]
         found += [f"s->{drive.made.name}" for drive in stage.drives if drive.made]
         found += [drive.edge.at for drive in stage.drives]
-    elif isinstance(stage, PackedImage):
+    elif isinstance(stage, WordImage):
         found += [stage.sums, *(f"s->{name}" for name in members_of(stage.update))]
+        found += (
+            [f"s->{stage.counts.name}"] if isinstance(stage, RestingImage) and stage.counts else []
+        )
     elif isinstance(stage, Windows):
         found += [f"s->{name}" for name in members_of(stage.update)]
         found += [f"s->{stage.list.name}"]

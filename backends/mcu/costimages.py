@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from .costkernels import event_parts, quotient_parts, row_parts
+from .costkernels import event_parts, fours_busy, fours_parts, quotient_parts, row_parts
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .layout import WORD_BITS
 from .network import Drive
@@ -42,7 +42,9 @@ def image_parts(drive: Drive, rate: float, rows: int, heard: float) -> Counts:
         found = _masked(image, rate, spans)
     elif kernel.summed:
         assert isinstance(kernel, PoolKernel), "only pools sum values"
-        return _slot(drive) + _pooled(kernel, rate, spans, heard)
+        return _slot(drive) + _pooled(drive, kernel, rate, spans, heard)
+    elif drive.fours:
+        found = _fours(image, rate, spans)
     else:
         found = _valued(drive, image, rate, spans)
     each = rate * image.x.size * image.channels
@@ -109,7 +111,19 @@ def _valued(drive: Drive, image: Image, rate: float, spans: Mapping[int, range])
     )  # fmt: skip
 
 
-def _pooled(kernel: PoolKernel, rate: float, spans: Mapping[int, range], heard: float) -> Counts:
+def _fours(image: Image, rate: float, spans: Mapping[int, range]) -> Counts:
+    """Words of four counts are tested; those of a word that is not 0 are looked at."""
+    values = image.channels * sum(map(len, spans.values())) * image.x.size
+    return (
+        quotient_parts(image.row).times(fours_busy(values, rate))
+        + Counts.of([("dense", len(spans)), ("place channel", len(spans) * image.channels)])
+        + fours_parts(values, rate)
+    )
+
+
+def _pooled(
+    drive: Drive, kernel: PoolKernel, rate: float, spans: Mapping[int, range], heard: float
+) -> Counts:
     """Windows are summed, and what is not 0 goes on."""
     image, y, x = kernel.image, kernel.image.y, kernel.image.x
     terms = y.kernel * x.kernel
@@ -120,13 +134,20 @@ def _pooled(kernel: PoolKernel, rate: float, spans: Mapping[int, range], heard: 
     }
     each = (1.0 - (1.0 - rate) ** terms) * x.places * image.channels
     rows = len(windows) * image.channels
+    looked = float(rows * x.places)  # windows
     found = Counts.of(
         [
             ("dense", len(spans)), ("place channel", len(spans) * image.channels),
-            ("place row", rows), ("pooled window", rows * x.places),
-            ("pooled value", rows * x.places * terms), ("dense event", each * len(windows)),
+            ("place row", rows), ("dense event", each * len(windows)),
         ]
     )  # fmt: skip
+    if drive.fours:
+        groups = looked * x.kernel / 4
+        busy = groups * (1.0 - (1.0 - rate) ** (4 * y.kernel))
+        looked = busy * 4 / x.kernel
+        found += Counts.of([("pooled four", groups), ("pooled four word", groups * y.kernel),
+                            ("pooled four busy", busy)])  # fmt: skip
+    found += Counts.of([("pooled window", looked), ("pooled value", looked * terms)])
     columns = dict.fromkeys(range(x.places), 1.0 / x.places)
     return found + _next(kernel, dict.fromkeys(windows, each), columns, heard)
 

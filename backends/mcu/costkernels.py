@@ -6,6 +6,7 @@ from functools import singledispatch
 
 import numpy as np
 
+from .kernelparts import side_by_side
 from .kernels import Kernel, LateralKernel, LinearKernel, RowKernel, ScaleKernel
 from .running import Counts
 from .sparse import SparseRow
@@ -58,12 +59,34 @@ def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
             (f"{what} rest", rest > 0), (f"{what} rest lane", rest),
         ]  # fmt: skip
         return Counts.of([*parts, *each])
+    if row.assembled and side_by_side(kernel):
+        parts = [
+            ("quick row", 1), ("quick turn", whole), ("row rest", rest > 0),
+            ("row rest turn", rest), (f"rest lane {row.bits}", rest), ("quick rest", rest),
+        ]  # fmt: skip
+        return Counts.of(parts)
     parts = [
         ("row", 1), ("row turn", whole if whole > 1 else 0), ("row once", whole == 1),
         (f"lane {row.bits}", whole * at_once), ("row rest", rest > 0), ("row rest turn", rest),
         (f"rest lane {row.bits}", rest), *each,
     ]  # fmt: skip
     return Counts.of(parts)
+
+
+def fours_busy(values: float, rate: float) -> float:
+    """How many words of four counts are not 0."""
+    return values / 4 * (1.0 - (1.0 - rate) ** 4)
+
+
+def fours_parts(values: float, rate: float) -> Counts:
+    """What finding the events takes in counts that lie in words of four."""
+    busy = fours_busy(values, rate)
+    return Counts.of(
+        [
+            ("four word", values / 4), ("four busy", busy), ("four value", 4 * busy),
+            ("dense event", values * rate),
+        ]
+    )  # fmt: skip
 
 
 def _sparse_parts(kernel: RowKernel, row: SparseRow) -> Counts:

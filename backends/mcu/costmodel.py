@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qspinn.cost import Activity, Cost, CostLine
 from qspinn.memory import Device
 
-from . import costeight, costtiles, costwindows  # noqa: F401  # register what these stages run
+from . import costeight, costresting, costtiles, costwindows  # noqa: F401  # register what they run
 from .codesize import VECTORS
 from .costparts import inference
 from .fitted import read

@@ -14,7 +14,7 @@ from functools import singledispatch
 from qspinn.cost import Activity
 
 from .costimages import image_parts
-from .costkernels import event_parts
+from .costkernels import event_parts, fours_parts
 from .kept import Kept
 from .kernels import Kernel, LateralKernel, LinearKernel, PoolKernel
 from .network import Banded, Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
@@ -171,6 +171,8 @@ def events_parts(edge: Edge, rate: float, *, valued: bool) -> Counts:
     if edge.kind == "list":
         values = count if valued else 0
         return found + Counts.of([("list", 1), ("list event", count), ("list value", values)])
+    if edge.fours:
+        return found + Counts.of([("dense", 1)]) + fours_parts(edge.size, rate)
     wide = " 64" if edge.type.bits == 64 else ""
     return found + Counts.of([("dense", 1), (f"dense element{wide}", edge.size),
                               ("dense event", count)])  # fmt: skip
@@ -343,7 +345,7 @@ def _reset(network: Network) -> Counts:
     for member, start in network.starts:
         kind = "table" if start.table else ("two" if start.varies else "literal")
         count = member.count if start.each == 1 else member.count // start.each
-        if member.lane is not None and member.lane.name == "pair" and not start.varies:
+        if member.lane is not None and member.lane.name in ("pair", "quad") and not start.varies:
             pairs += [("reset start", 1), ("reset pair", member.elements)]
             continue
         pairs += [("reset start", 1), ("reset element", member.count), (f"reset {kind}", count)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .costkernels import quotient_parts
 from .costparts import Busy, Runs, each_neuron, events_parts, stage_runs
+from .costresting import fours
 from .costtiles import adder_runs, exactly, fired_words, spikes, words
+from .packedfours import PackedFours
 from .running import Counts
 from .scan import scan
 from .windows import Window
@@ -35,6 +37,10 @@ def _(stage: Windows, busy: Busy) -> Runs:
         own += each_neuron(update, sent)
         own += Counts.of([("window neuron", update.size), ("window spike", fires)])
         return {**found, stage.name: own}
+    if isinstance(packed, PackedFours):
+        quads, spiking = fours(packed, update, busy)
+        own += Counts.of([("quad window", update.size // 4)]) + quads
+        return {**found, stage.name: own, stage.spike: spiking}
     alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
     found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
     if packed.spikes:

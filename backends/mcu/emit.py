@@ -58,7 +58,7 @@ _FORMS = {
     "mask": "a step takes a bit for each input",
     "load": "values are loaded once for all steps",
 }
-_PAIRS = ("get_pair", "put_pair")
+_PAIRS = ("get_pair", "put_pair", "get_quad", "put_quad")
 
 
 @dataclass(frozen=True, slots=True)

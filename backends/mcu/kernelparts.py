@@ -62,6 +62,7 @@ def drive_parts(drive: Drive) -> Parts:
         parts += _place_parts(drive)
     else:
         parts[f"drive {edge.kind}"] += 1
+        parts["drive fours"] += drive.fours
         parts["drive words"] += edge.kind == "mask" and edge.words > 1
         parts["one element"] += edge.kind == "dense" and edge.size == 1
     parts["drive values"] += edge.kind != "mask" and kernel.valued
@@ -74,9 +75,10 @@ def _place_parts(drive: Drive) -> Parts:
     image: Image = getattr(kernel, "image")  # noqa: B009  # kernels given a place have one
     how = "pooled" if edge.kind == "dense" and kernel.summed else edge.kind
     parts: Parts = Counter({f"place {how}": 1, f"place {how} band": int(kernel.band > 0)})
+    parts[f"place {how} fours"] += drive.fours
     if how == "list":
         _arithmetic((image.channel, image.row), (image.plane, image.x.size), parts)
-    elif how == "mask":
+    elif how == "mask" or (how == "dense" and drive.fours):
         _arithmetic((image.row,), (image.plane, image.x.size), parts)
     elif how == "pooled":
         parts["pooled term"] += image.y.kernel * image.x.kernel
@@ -122,6 +124,11 @@ def kernel_parts(kernel: Kernel) -> Parts:
     return parts
 
 
+def side_by_side(kernel: RowKernel) -> bool:
+    """Whether the sums that a row is added to are neighbours."""
+    return not isinstance(kernel, ConvKernel) or kernel.last
+
+
 def _row(kernel: RowKernel) -> Parts:
     row, count = kernel.row, kernel.rows.count
     parts: Parts = Counter()
@@ -140,6 +147,7 @@ def _row(kernel: RowKernel) -> Parts:
     what = "row" if row.lanes == 1 else "trits" if row.trits else "packed"
     what = "bits" if row.template == "row_bits" else what
     rolled = row.lanes == 1 or row.rolled or row.template != "row"
+    parts["quick row"] += row.assembled and side_by_side(kernel)
     parts[what] += 1
     parts[f"{what} group"] += row.group if row.group > 1 else 0
     parts["narrow sums"] += row.to.bits == 8

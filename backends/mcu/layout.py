@@ -12,7 +12,7 @@ from qspinn.ir import Array
 from qspinn.printer import fits_int32
 
 from .lanes import LANES, Lane
-from .pairs import Pairs
+from .pairs import Fours, Pairs, Quads
 
 WORD_BITS = 32
 """Spikes are kept as bits of 32-bit words: bit i % 32 of word i / 32."""
@@ -108,7 +108,7 @@ class Member:
     role: str
     owner: str
     note: str
-    lane: Lane | Pairs | None = None
+    lane: Lane | Pairs | Fours | Quads | None = None
     places: int = 0
 
     @property

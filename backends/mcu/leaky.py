@@ -84,7 +84,7 @@ def leaky_step(program: Program) -> LeakyStep | None:
     total = ops[ops[no].args[0]] if clip else ops[no]
     if clip and clip.overflow is not Overflow.SATURATE:
         return None
-    terms = _terms(ops, total)
+    terms = current_terms(ops, total)
     if terms is None or total.span is None or held is None or held not in LANES16:
         return None
     leak, gain, fixed, bias, names = terms
@@ -105,7 +105,7 @@ def _reset_of(ops: tuple[TypedOp, ...], yes: int, no: int, threshold: int) -> in
     return False
 
 
-def _terms(
+def current_terms(
     ops: tuple[TypedOp, ...], total: TypedOp
 ) -> tuple[Decay, int, int, Interval, tuple[str, ...]] | None:
     """Leak, shift of the current, and biases of a sum of the three; None if it is another."""
@@ -113,10 +113,10 @@ def _terms(
     gain: int | None = None
     names: list[str] = []
     fixed = low = high = 0
-    for term in _addends(ops, total):
-        if (decay := _decay(ops, term)) is not None and leak is None:
+    for term in addends(ops, total):
+        if (decay := decay_of(ops, term)) is not None and leak is None:
             leak = decay
-        elif (found := _current(ops, term)) is not None and gain is None:
+        elif (found := current_shift(ops, term)) is not None and gain is None:
             gain = found
         elif term.kind in ("const", "param") and term.span is not None:
             if term.kind == "const":
@@ -131,15 +131,16 @@ def _terms(
     return leak, gain, fixed, Interval(low, high), tuple(names)
 
 
-def _addends(ops: tuple[TypedOp, ...], op: TypedOp) -> Iterator[TypedOp]:
+def addends(ops: tuple[TypedOp, ...], op: TypedOp) -> Iterator[TypedOp]:
+    """What a sum adds up, sums within it taken apart."""
     if op.kind == "add":
         for j in op.args:
-            yield from _addends(ops, ops[j])
+            yield from addends(ops, ops[j])
     else:
         yield op
 
 
-def _decay(ops: tuple[TypedOp, ...], op: TypedOp) -> Decay | None:
+def decay_of(ops: tuple[TypedOp, ...], op: TypedOp) -> Decay | None:
     """How a term decays the membrane, rounding down; None where it is something else."""
     if op.kind == "state":
         return Decay(0)
@@ -171,7 +172,7 @@ def _constant(op: TypedOp) -> int | None:
     return op.span.lo
 
 
-def _current(ops: tuple[TypedOp, ...], op: TypedOp) -> int | None:
+def current_shift(ops: tuple[TypedOp, ...], op: TypedOp) -> int | None:
     """How far the input current is shifted to the left."""
     if op.kind == "input":
         return 0

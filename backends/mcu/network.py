@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 from qspinn.fixed import Interval
 from qspinn.program import Program
 
+from .edges import Drive as Drive  # where others look for it
+from .edges import Edge as Edge
 from .joining import Place
 from .kernels import Kernel
+from .lanes import Lane
 from .layout import Bands, CType, Member, Struct, Table, words
 from .origins import Source
 from .rows import Row
@@ -25,55 +28,6 @@ from .tileforms import WHOLE, TileForm
 if TYPE_CHECKING:
     from .quiet import Calm
     from .readouts import Vote
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """Where the values of a signal are found within a step.
-
-    Attributes:
-        kind: ``list`` (the caller's events), ``mask`` (a bit each) or ``dense`` (a value each).
-        at: C for the array.
-        size: The number of elements.
-        span: The interval of a value.
-        type: Of an element of the array.
-        valued: Whether events carry a value; else each is worth one.
-        callers: Whether the array is the caller's.
-        fleeting: Whether the array changes before the step ends.
-    """
-
-    kind: str
-    at: str
-    size: int
-    span: Interval
-    type: CType
-    valued: bool
-    callers: bool = False
-    fleeting: bool = False
-
-    @property
-    def words(self) -> int:
-        """Words of a mask."""
-        return words(self.size)
-
-
-@dataclass(frozen=True, eq=False)
-class Drive:
-    """A loop over the events of an edge that calls a kernel for each."""
-
-    edge: Edge
-    kernel: Kernel
-
-    @property
-    def value(self) -> str:
-        """C for the value of event ``i``; for a list, of event ``e``."""
-        return self.value_of("values[e]" if self.edge.kind == "list" else "from[i]")
-
-    def value_of(self, code: str) -> str:
-        """A value that is read, in the type the kernel takes."""
-        held, wanted = self.edge.type, self.kernel.value_type
-        narrower = held.bits == 64 and wanted == "int32_t"
-        return f"({wanted}){code}" if narrower or held.name == "uint32_t" else code
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -195,6 +149,11 @@ class Update(Stage):
     """Loads and lines in the narrowest types, for 8-bit cores."""
     program: Program | None = None
     """The typed list, which kernels are matched on."""
+
+    @property
+    def shares(self) -> bool:
+        """Whether states of several neurons share a byte."""
+        return any(isinstance(write.member.lane, Lane) for write in self.writes)
 
     @property
     def words(self) -> int:
@@ -387,6 +346,12 @@ class Network:
     def eight(self) -> bool:
         """Whether some stage has a form for 8-bit cores."""
         return any(stage.template.startswith("eight_") for stage in self.stages)
+
+    @property
+    def assembled(self) -> bool:
+        """Whether rows of weights are added in assembly where a core has Thumb-2."""
+        rows = (row for row in self.rows if isinstance(row, Row))
+        return any(table.macro for table in self.tables) or any(row.assembled for row in rows)
 
     @property
     def macro(self) -> str:

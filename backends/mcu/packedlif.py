@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from qspinn.fixed import Interval
 from qspinn.ir import State
@@ -20,6 +20,7 @@ from qspinn.program import Program
 from .layout import holding
 from .leaky import Decay, LeakyStep, leaky_step
 from .network import Start
+from .pairs import Pairs
 
 HALF, FULL = 1 << 15, 1 << 16
 DRIVE = 1 << 14
@@ -70,6 +71,8 @@ class PackedLif:
         biases: Where each neuron has a bias: what it is.
     """
 
+    lanes: ClassVar[int] = 2
+
     decay: Decay
     gain: int
     narrow: int
@@ -85,6 +88,11 @@ class PackedLif:
     thresholds: Start | None
     gap: int
     biases: tuple[Start, ...]
+
+    @property
+    def held(self) -> Pairs:
+        """How membranes lie in words."""
+        return Pairs(self.stored)
 
     @staticmethod
     def code(lane: int) -> str:

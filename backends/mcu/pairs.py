@@ -1,4 +1,4 @@
-"""Membranes of two neurons in a 32-bit word, as the packed update computes with them."""
+"""Values that share a 32-bit word: membranes of two neurons, or the counts of four."""
 
 from __future__ import annotations
 
@@ -59,4 +59,68 @@ class Pairs:
         halves = stored[..., :, None].astype(np.int64) >> np.array([0, 16])
         held: Array = halves.reshape(*stored.shape[:-1], -1)[..., :count]
         values: Array = ((held + self.shift) & 0xFFFF) - 0x8000
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Fours:
+    """A value in each byte of a word, in the order of addresses."""
+
+    name = "four"
+    bits = "four"
+
+    @staticmethod
+    def length(count: int) -> int:
+        """The words that ``count`` values take."""
+        return -(-count // 4)
+
+    def read(self, words: str, index: str, prefix: str) -> str:
+        """C for a value."""
+        return f"((const uint8_t *){words})[{index}]"
+
+    def put(self, words: str, index: str, code: str, prefix: str) -> str:
+        """C that writes a value."""
+        return f"((uint8_t *){words})[{index}] = (uint8_t){code};"
+
+    def unpacked(self, stored: Array, count: int) -> Array:
+        """The first ``count`` values of words (..., words)."""
+        held = stored[..., :, None].astype(np.int64) >> np.array([0, 8, 16, 24]) & 0xFF
+        values: Array = held.reshape(*stored.shape[:-1], -1)[..., :count]
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Quads:
+    """A byte each of a word, plus an offset: the first two are every second byte, as lanes.
+
+    Attributes:
+        offset: What is added to a value.
+    """
+
+    offset: int
+
+    name = "quad"
+    bits = "quad"
+
+    @staticmethod
+    def length(count: int) -> int:
+        """The words that ``count`` values take."""
+        return -(-count // 4)
+
+    def read(self, words: str, index: str, prefix: str) -> str:
+        """C for a value."""
+        return f"((int32_t){prefix}_get_quad({words}, {index}) - {self.offset})"
+
+    def put(self, words: str, index: str, code: str, prefix: str) -> str:
+        """C that writes a value."""
+        return f"{prefix}_put_quad({words}, {index}, (uint32_t)({code}) + {self.offset}u);"
+
+    def word(self, value: int) -> str:
+        """C for a word that holds a value four times."""
+        return f"0x{((value + self.offset) & 0xFF) * 0x01010101:08X}u"
+
+    def unpacked(self, stored: Array, count: int) -> Array:
+        """The first ``count`` values of words (..., words)."""
+        held = stored[..., :, None].astype(np.int64) >> np.array([0, 16, 8, 24]) & 0xFF
+        values: Array = held.reshape(*stored.shape[:-1], -1)[..., :count] - self.offset
         return values

@@ -16,7 +16,7 @@ from .kernels import AddKernel, Kernel, MarkKernel, RaiseKernel
 from .layout import Bands, CType, Member, Table, holding, lane_for, words
 from .names import Names
 from .network import Banded, Copy, Drive, Edge, Gather, Stage, Start
-from .pairs import Pairs
+from .pairs import Fours, Pairs, Quads
 from .scatter import PAIRS
 from .tileforms import FORMS
 
@@ -29,7 +29,7 @@ API = (
     *("run", "decided", "encode", "encode_active", "active", "raw", "raw_t", "chance", "value"),
     *("key", "scramble", "draw", "bound"),
     *("asr", "asr64", "divide", "join", "mask64", "mix", "mul64", "noise", "ones", "signed"),
-    *("wrap", "wrap64"), *lanes.FUNCTIONS, *("get_pair", "put_pair"),
+    *("wrap", "wrap64"), *lanes.FUNCTIONS, *("get_pair", "put_pair", "get_quad", "put_quad"),
     *(f"tile_{more}u{bits}" for more in ("", "more_") for bits in (8, 16, 32)),
     *(f"tile_{more}u{bits}_two" for more in ("", "more_") for bits in (8, 16, 32)),
     *(
@@ -89,12 +89,13 @@ class Parts:
         )
 
     def pairs(
-        self, name: str, offset: int, count: int, owner: str, note: str, places: int = 0
+        self, name: str, held: Pairs | Quads, count: int, owner: str, note: str, places: int = 0
     ) -> Member:
-        """A new member for membranes of two neurons a word."""
-        note += f", plus {offset} and two a word"
+        """A new member for membranes of two or four neurons a word."""
+        many = "two" if isinstance(held, Pairs) else "four"
+        note += f", plus {held.offset} and {many} a word"
         return self.keep_member(
-            Member(self.places.new(name), WORD, count, "state", owner, note, Pairs(offset), places)
+            Member(self.places.new(name), WORD, count, "state", owner, note, held, places)
         )
 
     def constants(self, node: Node, values: tuple[int, ...]) -> Table:
@@ -108,13 +109,23 @@ class Parts:
         return made
 
     def store(
-        self, name: str, signal: Signal, role: str, owner: str, note: str, slots: int = 1
-    ) -> tuple[Edge, Member]:
-        """A member that holds a signal, ``slots`` times over: bits for spikes, else values."""
+        self, name: str, signal: Signal, role: str, owner: str, note: str, slots: int = 1,
+        fours: bool = False,
+    ) -> tuple[Edge, Member]:  # fmt: skip
+        """A member that holds a signal, ``slots`` times over: bits for spikes, else values.
+
+        With ``fours``, counts of a byte may be read four at a time.
+        """
         assert signal.interval is not None, "an integer graph"
         spikes = signal.kind == "spike"
         kind = WORD if spikes else holding(signal.interval)
         count = words(signal.size) if spikes else signal.size
+        if fours:
+            made = Member(self.places.new(name), WORD, count, role, owner, note, Fours())
+            self.keep_member(made)
+            at = f"s->{made.name}"
+            edge = Edge("dense", at, count, signal.interval, kind, valued=True, fours=True)
+            return edge, made
         made = self.member(name, kind, count * slots, role, owner, note)
         shape = "mask" if spikes else "dense"
         return (

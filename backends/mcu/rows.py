@@ -72,6 +72,11 @@ class Row:
         """Whether the weights after the last whole group are added in a loop."""
         return self.lanes == 8
 
+    @property
+    def assembled(self) -> bool:
+        """Whether cores with Thumb-2 add four weights at once, where sums lie side by side."""
+        return self.bits == 8 and self.signed and self.to.bits == 32 and self.scaled
+
     def weight(self, lane: int, whole: bool = True) -> str:
         """C for the weight in a lane of the packed group ``pack``.
 

@@ -178,12 +178,12 @@ def _taller(bands: Bands, height: int) -> Bands:
     return replace(bands, height=-(-bands.rows // count))
 
 
-def lies_flat(view: View, node: Neuron, program: Program) -> bool:
+def lies_flat(view: View, node: Neuron, program: Program, sends: str = "spike") -> bool:
     """Whether the states of an image may lie place by place: nothing else numbers its neurons."""
     used = {op.name for op in program.ops if op.kind == "param"}
     kept = [param.values for name, param in node.values.items() if name in used]
     return (
-        program.sends == "spike"
+        program.sends == sends
         and not program.stochastic
         and len(view.lazy_inputs(node)) == len(node.inputs)
         and view.source(view.graph.output.inputs[0]).name != node.name

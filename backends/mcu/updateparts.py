@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from .kernelparts import Parts, literals
 from .network import Load, Update, Write
+from .pairs import Fours
 
 _OPERATORS = {
     " * ": "mul", " + ": "add", " - ": "sub", " < ": "compare", " > ": "compare",
@@ -46,7 +47,7 @@ def _twice(stage: Update) -> bool:
     """Whether a loop does two neurons at once, because states of both share a byte."""
     image = stage.bands or stage.image
     even = stage.place and not stage.plane and image is not None and image.channels % 2 == 0
-    return bool(even) and any(write.member.lane for write in stage.writes)
+    return bool(even) and stage.shares
 
 
 def parted(stage: Update) -> bool:
@@ -101,7 +102,7 @@ def write_parts(writes: Iterable[Write]) -> Parts:
     """What is stored of a neuron."""
     parts: Parts = Counter()
     for write in writes:
-        packed = write.member.lane
+        packed = None if isinstance(write.member.lane, Fours) else write.member.lane
         parts[f"store {packed.bits}" if packed else "store"] += 1
         parts["store 64"] += write.member.type.bits == 64
     return parts

@@ -83,6 +83,15 @@ class View:
         """Whether the events behind a signal carry values."""
         return self.origin(name)[1].kind != "spike"
 
+    def in_fours(self, node: Node) -> bool:
+        """Whether what a node sends may lie in words of four counts: events alone are read."""
+        sent = self.signals[node.name]
+        assert sent.interval is not None, "an integer graph"
+        bytewide = sent.kind == "count" and holding(sent.interval) == CType(8, signed=False)
+        events = (*CONNECTIONS, SumPool2d, MaxPool2d)
+        users = list(self.users(node.name))
+        return bytewide and sent.size % 4 == 0 and all(isinstance(u, events) for u in users)
+
     def lazy_inputs(self, node: Neuron) -> list[Node]:
         """The inputs that are added event by event."""
         return [s for s in map(self.source, node.inputs) if self.is_lazy(s)]

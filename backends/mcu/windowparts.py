@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .foursparts import quad_parts, quad_spikes
 from .kernelparts import Parts
+from .packedfours import PackedFours
 from .tileforms import WHOLE
 from .tileparts import exact_parts, least_stack, spike_parts, word_parts
 from .updateparts import live_values, load_parts, ways
@@ -23,7 +25,10 @@ def window_functions(stage: Windows) -> dict[str, Parts]:
     listing["window lone"] += bits.lone
     listing["window chunks"] += bits.chunks > 1
     found = {stage.marking: marking, stage.listing: listing}
-    if (packed := stage.packed) is not None:
+    packed = stage.packed
+    if isinstance(packed, PackedFours):
+        found[stage.spike] = quad_spikes()
+    elif packed is not None:
         found[stage.exact] = exact_parts(stage.update) + Counter({"exact by place": 1})
         if packed.spikes:
             found[stage.spike] = spike_parts(packed) + Counter({"spiking by place": 1})
@@ -34,6 +39,9 @@ def window_parts(stage: Windows) -> Parts:
     """What the stage itself is made of."""
     channels = stage.image.channels
     parts: Parts = Counter({"windows tiles": int(stage.rows.tiles > 1)})
+    if isinstance(stage.packed, PackedFours):
+        parts["windows packed"] += 1
+        return parts + quad_parts(stage.packed)
     if stage.packed is not None:
         parts["windows packed"] += 1
         for part, count in word_parts(stage.packed).items():

@@ -12,6 +12,7 @@ from .gathering import BitMap, WindowSum, window_rows
 from .layout import Bands, Member, Table
 from .names import quoted
 from .network import Edge, Stage, TileAdder, Update
+from .packedfours import PackedFours
 from .packedlif import PackedLif
 from .parts import WORD, Parts
 from .tiles import TileRows
@@ -50,7 +51,7 @@ class Windows(Stage):
     listing: str
     update: Update
     flat: bool
-    packed: PackedLif | None = None
+    packed: PackedLif | PackedFours | None = None
     exact: str = ""
     spike: str = ""
     constants: Table | None = None
@@ -112,7 +113,7 @@ def shared_map(sums: Iterable[WindowSum], parts: Parts) -> Member | None:
 
 def windows(
     node: Neuron, sums: WindowSum, edge: Edge, update: Update, map_: Member, list_: Member,
-    parts: Parts, packed: PackedLif | None, flat: bool,
+    parts: Parts, packed: PackedLif | PackedFours | None, flat: bool,
 ) -> Windows:  # fmt: skip
     """The stage of a layer.
 
@@ -147,7 +148,7 @@ def windows(
         bits=replace(sums.map, image=image), update=made, packed=packed,
         marking=parts.function("map", conv.name), listing=parts.function("window", conv.name),
         reads_input=edge.callers or update.reads_input, flat=flat,
-        exact=parts.function("exact", node.name) if several else "",
+        exact=parts.function("exact", node.name) if isinstance(packed, PackedLif) else "",
         spike=parts.function("spike", node.name) if several else "",
         constants=parts.constants(node, packed.constants) if packed is not None else None,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from qspinn.backends.mcu.network import Network, Update
+from qspinn.backends.mcu.pairs import Quads
 from qspinn.backends.mcu.view import View
 
 from qspinn.fixed import Interval
@@ -146,14 +147,13 @@ class Dense:
         for write in stage.writes:
             name = write.member.name
             if name.endswith("_counts"):
-                yield f"at_{node.name}[i] = {write.code};"
                 continue
-            bits = 16 if write.member.type.bits > 8 else 8
+            bytewide = write.member.type.bits == 8 or isinstance(write.member.lane, Quads)
+            bits = 8 if bytewide else 16
             size = int(np.prod(node.shape))
             self.globals.append(f"int{bits}_t {name}[{size}];")
             yield f"{name}[i] = {write.code};"
-        if stage.mask:
-            yield f"at_{node.name}[i] = {stage.sent};"
+        yield f"at_{node.name}[i] = {stage.sent};"
 
     def linear(self, feed: Linear, body: str) -> str:
         """A dense layer; its inputs lie channels last."""
