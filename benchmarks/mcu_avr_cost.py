@@ -16,7 +16,8 @@ from pathlib import Path
 
 import mcu_cost
 import numpy as np
-from mcu_cost import RATES, Run, Seen, corpus, fit, report, save, stimulus
+from mcu_cost import RATES, Run, corpus, save, stimulus
+from mcu_cost_fit import Seen, fit, report
 
 from mcu_kept import Kept  # isort: skip
 from mcu_networks import options_of

@@ -20,13 +20,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import mcu_code_size  # noqa: E402
+import mcu_row_networks  # noqa: E402
 from mcu_code_size import STORED  # noqa: E402
+from mcu_cost_fit import Seen, beside, fit, report  # noqa: E402
 from mcu_kept import Kept  # noqa: E402
 from mcu_networks import few_bits, larger, options_of, rowed, tiled  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
@@ -55,30 +56,14 @@ COMPILER = "gcc"
 RATES = (0.02, 0.1, 0.35)
 STEPS, LONGER = 8, 24
 """Of a run, and of one of a network with delays: spikes of the last step do not arrive."""
-FOLDS = 5
+BESIDE = 2000
+"""The number, times 3, of the first of the networks of `mcu_row_networks`."""
 ALONE = 1000
 """The number, times 3, of the first of the networks that are there for a way to store weights."""
 RARE = 0.3
 """How much networks count that are there only so that every way to store weights is."""
-RIDGE, LIKE = 0.3, 1.0
-"""How much parts are drawn to an instruction, and to what they take on another core."""
 FIRST = "armv7em gcc"
 """The column that others are drawn to."""
-SUMS = 3.0
-"""How much the sum over a network counts beside its functions."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One emitted function at work: its parts, the instructions it took, and whose it is."""
-
-    parts: Counts
-    instructions: float
-    run: int
-    network: int
-    weight: float = 1.0
-    total: float = 0.0
-    """Its share of what its run took, where ``instructions`` are only some of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +91,21 @@ def corpus(count: int) -> list[Run]:
             graph = next(random)
         rates = [RATES[(nth + more) % len(RATES)] for more in range(1 + usual)]
         found += [Run(graph, stimulus(graph, rate, nth), nth) for rate in rates]
+    found += [
+        Run(graph, stimulus(graph, RATES[nth % 2 + 1], nth), 3 * (BESIDE + nth) + 1)
+        for nth, graph in enumerate(map(beside_usual, range(count)))
+    ]
     # Whatever chance has made, every way to store weights is there; those are no usual networks.
     for nth, graph in enumerate((*map(tiled, FORMS), *map(rowed, STORED))):
         at = 3 * (ALONE + nth)
         found += [Run(graph, stimulus(graph, rate, at), at, RARE) for rate in RATES[1:]]
     return found
+
+
+def beside_usual(nth: int) -> Graph:
+    """Networks in which rows of weights of all formats and lengths come often."""
+    made = mcu_row_networks.MADE
+    return made[nth % len(made)](nth)
 
 
 def usual_network(nth: int) -> Graph:
@@ -178,34 +173,49 @@ def network_of(graph: Graph) -> Network:
 
 
 @cache
-def prepared(nth: int, vectors: bool) -> tuple[Files, dict[str, Counts]]:
-    """The emitted files of a run's network, and the parts that the run makes it run."""
+def prepared(nth: int, vectors: bool) -> tuple[Files, list[costparts.Owned]]:
+    """The emitted files of a run's network, and what the run makes it run."""
     run = RUNS[nth]
     device = BACKEND.devices[BACKEND.default_device]
     options = options_of(run.graph)
     files = tuple(BACKEND.emit(run.graph, device, Plan({}, options=options)).files.items())
     busy = observed(run.graph, run.data, engine="numpy")
-    parts: dict[str, Counts] = {}
-    for owned in costparts.inference(network_of(run.graph), busy, vectors):
-        parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
-    return files, parts
+    return files, list(costparts.inference(network_of(run.graph), busy, vectors))
 
 
 def measure(nth: int, core: str, compiler: str) -> tuple[list[tuple[Counts, float]], float]:
     """The parts and the instructions of every function of a run, and cycles an instruction."""
     vectors = toolchain.CORES[core].isa == VECTORS
-    run, (files, parts) = RUNS[nth], prepared(nth, vectors)
+    run, (files, owned) = RUNS[nth], prepared(nth, vectors)
     network, made = network_of(run.graph), toolchain.CORES[core]
     seen = KEPT.get(
-        files, lambda: counted(files, network, run.data, made, compiler),
-        core, compiler, run.data.tobytes(),
+        files, lambda: counted(files, network, run.data, made, compiler, apart=True),
+        core, compiler, run.data.tobytes(), "apart",
     )  # fmt: skip
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
-    taken = dict(zip(seen.functions, (total / len(run.data)).tolist(), strict=True))
-    # What a compiler moves out of a function is that function's: GCC's .part and .isra.
-    functions = [(p, sum(n for f, n in taken.items() if f.split(".")[0] == name))
-                 for name, p in parts.items()]  # fmt: skip
+    taken: dict[str, float] = {}
+    for function, n in zip(seen.functions, (total / len(run.data)).tolist(), strict=True):
+        # What a compiler moves out of a function is that function's: GCC's .part and .isra.
+        name = function.split(".")[0]
+        taken[name] = taken.get(name, 0.0) + n
+    functions = list(apart(owned, taken, network.prefix))
     return functions, sum(int(c.sum()) for c in seen.cycles or ()) / int(total.sum())
+
+
+def apart(
+    owned: Sequence[costparts.Owned], taken: Mapping[str, float], prefix: str
+) -> Iterator[tuple[Counts, float]]:
+    """The parts and the instructions of each function that a compiler made one of."""
+    parts: dict[str, Counts] = {}
+    for one in owned:
+        name = one.function if one.function in taken else one.owner
+        parts[name] = parts.get(name, Counts()) + one.parts
+    # Two that `winner` calls; nothing else is left that has no parts.
+    inner = {f"{prefix}_{name}" for name in ("output", "score")}
+    for name, found in parts.items():
+        more = sum(taken.get(f, 0.0) for f in inner) if name == f"{prefix}_winner" else 0.0
+        yield found, taken.get(name, 0.0) + more
+    assert sum(taken.values()) == sum(taken.get(f, 0.0) for f in {*parts, *inner}), "all is counted"
 
 
 def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]:
@@ -223,95 +233,6 @@ def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]
     return seen, float(np.median(usual))
 
 
-def beside(seen: Sequence[Seen], keys: Sequence[str], table: Mapping[str, float]) -> list[Seen]:
-    """Functions that have some of the parts, less what their other parts take by a table."""
-    chosen = set(keys)
-    runs: dict[int, list[Seen]] = {}
-    for s in seen:
-        runs.setdefault(s.run, []).append(s)
-    found = []
-    for of_run in runs.values():
-        some = [s for s in of_run if chosen & s.parts.keys()]
-        total = sum(s.instructions for s in of_run)
-        for s in some:
-            other = sum(
-                n * table.get(part, 0.0) for part, n in s.parts.items() if part not in chosen
-            )
-            found.append(replace(s, instructions=s.instructions - other, total=total / len(some)))
-    return found
-
-
-def fit(
-    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Instructions by part, none negative, that explain best what functions and networks take.
-
-    An error counts relative to the run it is in, and once more in the sum over the run.
-
-    Args:
-        seen: What was measured.
-        keys: The parts.
-        prior: What parts that are rare or small in all networks are drawn to: what they take on
-            another core; None: to 1, about an instruction.
-    """
-    a = np.array([[s.parts.get(k, 0.0) for k in keys] for s in seen], float)
-    y = np.array([s.instructions for s in seen], float)
-    run = np.array([s.run for s in seen])
-    total = np.bincount(run, [s.total or s.instructions for s in seen])
-    counted = np.array([s.weight for s in seen]) / total[run]
-    a, y = a * counted[:, None], y * counted
-    at = np.flatnonzero(total)
-    sums = SUMS * np.array([a[run == n].sum(0) for n in at])
-    size = np.sqrt((a**2).mean(0)) * np.sqrt(len(a)) + 1e-12
-    ridge = (RIDGE if prior is None else LIKE) * np.minimum(size, np.median(size)) / 10
-    drawn = ridge * [(prior or {}).get(k, 1.0) for k in keys]
-    a = np.vstack([a, sums, np.diag(ridge)])
-    b = np.concatenate([y, SUMS * np.bincount(run, y)[at], drawn])
-    scale = np.linalg.norm(a, axis=0)
-    weights, _ = nnls(a / scale, b, maxiter=100 * len(keys))
-    return dict(zip(keys, (weights / scale).tolist(), strict=True))
-
-
-def predicted(seen: Sequence[Seen], table: Mapping[str, float]) -> np.ndarray:
-    """The predicted over the real instructions of each run."""
-    guess, real = np.zeros((2, 1 + max(s.run for s in seen)))
-    for s in seen:
-        guess[s.run] += sum(n * table.get(part, 0.0) for part, n in s.parts.items())
-        real[s.run] += s.instructions
-    return guess[real > 0] / real[real > 0]
-
-
-def errors(
-    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
-) -> Iterator[float]:
-    """The relative error of each run, predicted by a fit without its network."""
-    for fold in range(FOLDS):
-        table = fit([s for s in seen if fold_of(s) != fold], keys, prior)
-        yield from predicted([s for s in seen if fold_of(s) == fold], table) - 1
-
-
-def fold_of(seen: Seen) -> int:
-    """The part of the networks that one is in, however kinds follow each other."""
-    return seen.network * 2654435761 % (1 << 32) * FOLDS >> 32
-
-
-def report(
-    name: str, seen: Sequence[Seen], keys: Sequence[str], each: float,
-    prior: Mapping[str, float] | None = None,
-) -> str:  # fmt: skip
-    """How well networks that were left out are predicted."""
-    e = np.abs(list(errors(seen, keys, prior)))
-    usual = [s for s in seen if s.network % 3 > 0]
-    u = np.abs(list(errors(usual, keys, prior)))
-    return (
-        f"{name}: {len(seen)} functions, {len(keys)} parts; {len(e)} runs left out: median "
-        f"{np.median(e):.1%}, within 5 %: {(e < 0.05).mean():.0%}, most {e.max():.0%}; "
-        f"{len(u)} of usual networks: median {np.median(u):.1%}, within 5 %: "
-        f"{(u < 0.05).mean():.0%}, most {u.max():.1%}; "
-        f"{each:.2f} cycles an instruction"
-    )
-
-
 def save(cost: fitted.Columns, cycles: Mapping[str, float]) -> None:
     """Write both tables."""
     folder = ROOT / "backends" / "mcu"
@@ -320,9 +241,9 @@ def save(cost: fitted.Columns, cycles: Mapping[str, float]) -> None:
     (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
 
 
-def has(parts: Mapping[str, Counts], start: str) -> bool:
+def has(owned: Sequence[costparts.Owned], start: str) -> bool:
     """Whether a function runs parts whose names begin so."""
-    return any(part.startswith(start) for of in parts.values() for part in of)
+    return any(part.startswith(start) for of in owned for part in of.parts)
 
 
 def main() -> None:

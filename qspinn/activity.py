@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from qspinn.engine.events import Events
 from qspinn.engine.sweep import sweep
 from qspinn.errors import PlanError
 from qspinn.fixed import FloatArray
-from qspinn.ir import Array, Flatten, Graph, Linear, Neuron, Node
+from qspinn.interp import run
+from qspinn.ir import Array, Flatten, Graph, Linear, Neuron, Node, Output
 from qspinn.memory import Device
 
 
@@ -19,7 +21,31 @@ def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
     """The activity of an integer graph on ``data`` (samples, steps, *shape), already encoded."""
     samples, steps = data.shape[:2]
     (tally,) = sweep([graph], data, engine=engine)
-    return activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
+    found = activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
+    return replace(found, **_patterns(graph, data[: max(_SEEN // steps, 1)]))
+
+
+_SEEN = 128
+"""Steps that are looked at, of some samples, to see whether spikes come in bursts."""
+
+
+def _patterns(graph: Graph, data: Array) -> dict[str, dict[str, float]]:
+    """How often nodes are silent, and pairs of neighbours are."""
+    nodes = [node for node in graph.of_type(Neuron) if node.model.sends != "current"]
+    seen = [Output(name=f"{node.name}.seen", inputs=(node.name,)) for node in nodes]
+    found = run(replace(graph, nodes=(*graph.nodes, *seen)), data, record=False).outputs
+    silent = {graph.input.name: _silent(data)}
+    pairs = {}
+    for node, output in zip(nodes, seen, strict=True):
+        sent = found[output.name].reshape(*data.shape[:2], -1) != 0
+        silent[node.name] = _silent(sent)
+        if (size := sent.shape[-1] // 2 * 2) > 0:
+            pairs[node.name] = float((sent[..., :size:2] | sent[..., 1:size:2]).mean())
+    return {"silent": silent, "pairs": pairs}
+
+
+def _silent(sent: Array) -> float:
+    return float(1.0 - sent.reshape(*sent.shape[:2], -1).any(-1).mean())
 
 
 def shares(data: Events | Array, steps: int) -> FloatArray:

@@ -240,7 +240,13 @@ def _scatter(kernel: ScatterKernel, rows: Rows, columns: Columns) -> Counts:
     share = sum(columns.values())
     events = sum(rows.values()) * share
     hits = sum(n * _hits(y, row, first, kernel.band) for (first, row), n in rows.items()) * share
-    found = quotient_parts(across.last) + Counts.of([("scatter", 1)])
+    kind = "run" if across.runs and kernel.whole else ("places" if across.runs else "steps")
+    found = quotient_parts(across.last) + Counts.of(
+        [
+            ("scatter", 1), (f"scatter: {kind}", 1), ("scatter: padded", across.window.padding > 0),
+            (f"scatter: {'one row' if kernel.band == 1 else 'rows'}", 1),
+        ]
+    )  # fmt: skip
     if kernel.band != 1:
         found += quotient_parts(up.last)
     found = found.times(events)
@@ -248,7 +254,9 @@ def _scatter(kernel: ScatterKernel, rows: Rows, columns: Columns) -> Counts:
         found += Counts.of([("scatter one row", hits)])
     else:
         turns = sum(n * _turns(y, row) for (_, row), n in rows.items()) * share
-        found += Counts.of([("scatter turn", turns), ("scatter row", hits)])
+        found += Counts.of(
+            [("scatter turn", turns), ("scatter row", hits), (f"scatter row: {kind}", hits)]
+        )
     for column, part in columns.items():
         found += _added(kernel, column).times(hits * part / share)
     return found
@@ -261,9 +269,10 @@ def _added(kernel: ScatterKernel, column: int) -> Counts:
     if runs and kernel.whole:
         return _run(kernel, places)
     each = _run(kernel, 1).times(places)
+    table = Counts.of([("scatter place", places), ("scatter place: runs", places * runs)])
     if runs:
-        return each + Counts.of([("scatter place", places)])
-    return each + Counts.of([("scatter step", _turns(x, column)), ("scatter place", places)])
+        return each + table
+    return each + table + Counts.of([("scatter step", _turns(x, column))])
 
 
 def _run(kernel: ScatterKernel, places: int) -> Counts:

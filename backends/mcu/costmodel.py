@@ -44,11 +44,14 @@ def isa_of(core: str) -> str:
 
 UNSEEN = 1.0
 """Instructions of a part that no network had that was measured."""
+REFINES = ": "
+"""In the name of what a part takes more, or less, in a case of its own: before the case."""
 
 
 def instructions(parts: Counts, table: Mapping[str, float]) -> float:
     """What parts take."""
-    return sum(count * table.get(part, UNSEEN) for part, count in parts.items())
+    unseen = ((part, 0.0 if REFINES in part else UNSEEN) for part in parts)
+    return sum(parts[part] * table.get(part, least) for part, least in unseen)
 
 
 def cost(network: Network, device: Device, activity: Activity) -> Cost | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .costkernels import quotient_parts
 from .costparts import Busy, Runs, each_neuron, events_parts, stage_runs
-from .costtiles import adder_runs, exactly, fired_words, spikes, words
+from .costtiles import adder_runs, exact_runs, fired_words, spikes, words
 from .running import Counts
 from .scan import scan
 from .windows import Window
@@ -17,7 +17,8 @@ def _(stage: Windows, busy: Busy) -> Runs:
     rate, fired = busy.rate(stage.edge), fired_words(update, busy)
     listed = rate * elements(stage)
     adder = f"{busy.network.prefix}_{stage.adder.name}"
-    sums = adder_runs(stage.rows.form, listed / stage.places, False)
+    share = listed / stage.places / stage.bits.taps
+    sums = adder_runs(stage.rows.form, stage.bits.taps, ((1.0, share),), False)
     found = {
         stage.marking: _marking(stage, rate),
         stage.listing: _listing(stage, rate, listed),
@@ -35,7 +36,7 @@ def _(stage: Windows, busy: Busy) -> Runs:
         own += each_neuron(update, sent)
         own += Counts.of([("window neuron", update.size), ("window spike", fires)])
         return {**found, stage.name: own}
-    alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
+    alone = exact_runs(update, packed, fired)
     found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
     if packed.spikes:
         found[stage.spike] = spikes(packed, fired) + Counts.of([("spike by place", fired)])
