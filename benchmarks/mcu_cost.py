@@ -1,12 +1,12 @@
 """Fit the cost model of the mcu target to what emulated cores execute.
 
-    python benchmarks/mcu_cost.py [--networks N] [--only ISA] [--write]
+    python benchmarks/mcu_cost.py [--networks N] [--only ISA] [--quick] [--write]
 
 Runs the emitted C of random and of usual networks, at several rates of events, on every core that
 unicorn or QEMU emulates, as GCC compiles it; takes the instructions of each function,
 fits them to the parts that `costparts` counts, and reports how far networks that were left out of a
-fit are from their prediction. ``--write`` replaces cost.csv and cycles.csv of backends/mcu; with
-``--only`` just the columns that were measured. Takes about half an hour for all.
+fit are from their prediction; ``--quick`` leaves that out. ``--write`` replaces columns of cost.csv
+and cycles.csv of backends/mcu. Takes some minutes for each core.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from qspinn.backends.mcu import (  # noqa: E402
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
 from qspinn.backends.mcu.codesize import VECTORS  # noqa: E402
-from qspinn.backends.mcu.costmodel import COST, CYCLES  # noqa: E402
+from qspinn.backends.mcu.costmodel import COST  # noqa: E402
 from qspinn.backends.mcu.network import Gather, Network  # noqa: E402
 from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
@@ -50,7 +50,17 @@ from qspinn.activity import observed  # noqa: E402
 from qspinn.ir import Array, Delay, Graph, Input, Neuron, Node, Scale  # noqa: E402
 from qspinn.plan import Plan  # noqa: E402
 
-CORES = ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m55", "rv32imc")
+CORES = {
+    **{
+        name: toolchain.CORES[name]
+        for name in ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m33", "rv32imc",
+                     "cortex-m55")
+    },
+    toolchain.RV32EC.name: toolchain.RV32EC,
+}  # fmt: skip
+"""In the order in which they are fitted: later ones are drawn to one of the earlier."""
+GATHERED = ("window", "bitmap")
+"""What the names of parts begin with that `mcu_gather_fit` fits."""
 COMPILER = "gcc"
 """What most people's builds are made with."""
 RATES = (0.02, 0.1, 0.35)
@@ -62,8 +72,8 @@ ALONE = 1000
 """The number, times 3, of the first of the networks that are there for a way to store weights."""
 RARE = 0.3
 """How much networks count that are there only so that every way to store weights is."""
-FIRST = "armv7em gcc"
-"""The column that others are drawn to."""
+FIRST, NEAREST = "armv7em gcc", {"rv32ec gcc": "rv32imc gcc", "armv81m gcc": "armv8m gcc"}
+"""The column that others are drawn to; and of some the one."""
 
 
 @dataclass(frozen=True)
@@ -185,21 +195,26 @@ def prepared(nth: int, vectors: bool) -> tuple[Files, list[costparts.Owned]]:
 
 def measure(nth: int, core: str, compiler: str) -> tuple[list[tuple[Counts, float]], float]:
     """The parts and the instructions of every function of a run, and cycles an instruction."""
-    vectors = toolchain.CORES[core].isa == VECTORS
+    vectors = CORES[core].isa == VECTORS
     run, (files, owned) = RUNS[nth], prepared(nth, vectors)
-    network, made = network_of(run.graph), toolchain.CORES[core]
+    network, made = network_of(run.graph), CORES[core]
     seen = KEPT.get(
         files, lambda: counted(files, network, run.data, made, compiler, apart=True),
         core, compiler, run.data.tobytes(), "apart",
     )  # fmt: skip
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
-    taken: dict[str, float] = {}
-    for function, n in zip(seen.functions, (total / len(run.data)).tolist(), strict=True):
-        # What a compiler moves out of a function is that function's: GCC's .part and .isra.
-        name = function.split(".")[0]
-        taken[name] = taken.get(name, 0.0) + n
+    taken = by_function(seen.functions, (total / len(run.data)).tolist())
     functions = list(apart(owned, taken, network.prefix))
     return functions, sum(int(c.sum()) for c in seen.cycles or ()) / int(total.sum())
+
+
+def by_function(names: Sequence[str], counts: Sequence[float]) -> dict[str, float]:
+    """What functions took; what a compiler moves out of one is its own: GCC's .part and .isra."""
+    taken: dict[str, float] = {}
+    for name, n in zip(names, counts, strict=True):
+        own = name.split(".")[0]
+        taken[own] = taken.get(own, 0.0) + n
+    return taken
 
 
 def apart(
@@ -234,11 +249,12 @@ def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]
 
 
 def save(cost: fitted.Columns, cycles: Mapping[str, float]) -> None:
-    """Write both tables."""
+    """Enter columns into both tables, as they are by now."""
     folder = ROOT / "backends" / "mcu"
-    (folder / "cost.csv").write_text(fitted.written(cost, 2))
     each_of = {isa: {"cycles an instruction": each} for isa, each in cycles.items()}
-    (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
+    for name, columns in (("cost", cost), ("cycles", each_of)):
+        text = fitted.written({**fitted.read(name), **columns}, 2)
+        (folder / f"{name}.csv").write_text(text)
 
 
 def has(owned: Sequence[costparts.Owned], start: str) -> bool:
@@ -252,6 +268,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--only", action="append", default=[], help="such as 'armv6m gcc'")
     parser.add_argument("--parts", default="", help="fit those that begin so: others stay")
+    parser.add_argument("--quick", action="store_true", help="fit, and do not report")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a folder for what was measured")
     parser.add_argument("--write", action="store_true")
@@ -267,25 +284,24 @@ def main() -> None:
             if has(prepared(nth, vectors=False)[1], options.parts)
         ]
         prepared.cache_clear()
-    kept = COST if options.only or options.parts else {}
-    cost, cycles = {isa: dict(table) for isa, table in kept.items()}, dict(CYCLES)
+    cost = {isa: dict(table) for isa, table in COST.items()}
     for core in CORES:
-        isa = f"{toolchain.CORES[core].isa} {COMPILER}"
+        isa = f"{CORES[core].isa} {COMPILER}"
         if options.only and isa not in options.only:
             continue
         seen, each = measured(core, COMPILER, options.workers)
-        if each and not options.parts:
-            cycles[isa] = each
         keys = sorted({k for s in seen for k in s.parts if k.startswith(options.parts)})
         stays = {k: v for k, v in cost.get(isa, {}).items() if not k.startswith(options.parts)}
         if options.parts:
             seen = beside(seen, keys, stays)
-        prior = None if isa == FIRST or options.parts else cost.get(FIRST)
-        cost[isa] = stays | fit(seen, keys, prior)
-        sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")
-        sys.stdout.flush()
+        prior = None if isa == FIRST or options.parts else cost.get(NEAREST.get(isa, FIRST))
+        gathers = {k: v for k, v in cost.get(isa, {}).items() if k.startswith(GATHERED)}
+        cost[isa] = gathers | stays | fit(seen, keys, prior)
         if options.write:
-            save(cost, cycles)
+            save({isa: cost[isa]}, {isa: each} if each and not options.parts else {})
+        if not options.quick:
+            sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

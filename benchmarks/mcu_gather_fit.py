@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import mcu_code_size  # noqa: E402
-from mcu_cost import COMPILER, CORES  # noqa: E402
+from mcu_cost import COMPILER, CORES, GATHERED, apart, by_function  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
     codesize,
@@ -38,9 +38,9 @@ from qspinn.backends.mcu import (  # noqa: E402
 )
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
-from qspinn.backends.mcu.counting import count  # noqa: E402
 from qspinn.backends.mcu.gathering import gatherable  # noqa: E402
 from qspinn.backends.mcu.network import Network  # noqa: E402
+from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
 
 from mcu_builds import chain, dense, lif, param  # noqa: E402
@@ -49,8 +49,6 @@ from qspinn.activity import observed  # noqa: E402
 from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Neuron, Node, SumPool2d  # noqa: E402
 from qspinn.plan import KERNEL, Plan  # noqa: E402
 
-OWN = ("window", "bitmap")
-"""What the names of parts begin with that only convolutions that gather have."""
 RATES = (0.01, 0.05, 0.25)
 STEPS = 4
 FOLDS = 4
@@ -137,17 +135,11 @@ def run(nth: int, core: str) -> list[tuple[Counts, float]]:
     which, rate = divmod(nth, len(RATES))
     network, files = network_of(which)
     data = stimulus(which, RATES[rate])
-    seen = count(files, network, data, toolchain.CORES[core], COMPILER)
+    seen = counted(files, network, data, CORES[core], COMPILER, apart=True)
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
-    taken = dict(zip(seen.functions, total.tolist(), strict=True))
-    parts: dict[str, Counts] = {}
     busy = observed(GRAPHS[which], data, engine="numpy")
-    for owned in costparts.inference(network, busy):
-        parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
-    return [
-        (found, sum(n for f, n in taken.items() if f.split(".")[0] == name))
-        for name, found in parts.items()
-    ]
+    owned = list(costparts.inference(network, busy, CORES[core].isa == codesize.VECTORS))
+    return list(apart(owned, by_function(seen.functions, total.tolist()), network.prefix))
 
 
 def fit(seen: Sequence[Seen], known: Mapping[str, float], keys: Sequence[str]) -> dict[str, float]:
@@ -185,7 +177,7 @@ def entered(
     name: str, seen: Sequence[Seen], table: Mapping[str, float], what: str, new: bool
 ) -> dict[str, float]:
     """A column with the parts that are fitted, which is said."""
-    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(OWN)}
+    own = {k for s in seen for k, n in s.parts.items() if n and k.startswith(GATHERED)}
     keys = sorted(key for key in own if not (new and key in table))
     if not keys:
         return dict(table)
@@ -233,7 +225,9 @@ def main() -> None:
     new = options.new
     cost, code = fitted.read("cost"), fitted.read("code")
     for core in CORES:
-        isa = f"{toolchain.CORES[core].isa} {COMPILER}"
+        isa = f"{CORES[core].isa} {COMPILER}"
+        if isa not in cost:
+            continue
         seen = costs(core, options.workers)
         cost[isa] = entered(isa, seen, cost[isa], "instructions", new)
     for core, compiler in itertools.product(mcu_code_size.CORES, ("clang", "gcc")):

@@ -268,7 +268,7 @@ def _added(kernel: ScatterKernel, column: int) -> Counts:
     runs = kernel.axes[1].runs
     if runs and kernel.whole:
         return _run(kernel, places)
-    each = _run(kernel, 1).times(places)
+    each = _place(kernel).times(places)
     table = Counts.of([("scatter place", places), ("scatter place: runs", places * runs)])
     if runs:
         return each + table
@@ -281,6 +281,20 @@ def _run(kernel: ScatterKernel, places: int) -> Counts:
         return Counts.of([("scatter nothing", 1)])
     if not kernel.pairs:
         return row_parts(kernel, places * kernel.rows.count)
-    words = places * kernel.stride
-    at_once = int(kernel.adder.rsplit("_", 1)[1])
-    return Counts.of([("pairs", 1), (kernel.adder, words / at_once)])
+    return _pairs(kernel, places, "run")
+
+
+def _place(kernel: ScatterKernel) -> Counts:
+    """Adding the weights of one place, which compilers know the number of."""
+    return _pairs(kernel, 1, "place") if kernel.pairs else row_parts(kernel)
+
+
+def _pairs(kernel: ScatterKernel, places: int, how: str) -> Counts:
+    turns = places * kernel.stride / int(kernel.adder.rsplit("_", 1)[1])
+    of = f"{how} once" if turns == 1 and how == "place" else how
+    return Counts.of(
+        [
+            ("pairs", 1), (kernel.adder, turns), (f"pairs: {of}", 1),
+            (f"{kernel.adder}: {of}", turns),
+        ]
+    )  # fmt: skip
