@@ -30,18 +30,29 @@ _SEEN = 128
 
 
 def _patterns(graph: Graph, data: Array) -> dict[str, dict[str, float]]:
-    """How often nodes are silent, and pairs of neighbours are."""
+    """How often nodes are silent, how often pairs of neighbours are not, and where images are."""
     nodes = [node for node in graph.of_type(Neuron) if node.model.sends != "current"]
     seen = [Output(name=f"{node.name}.seen", inputs=(node.name,)) for node in nodes]
     found = run(replace(graph, nodes=(*graph.nodes, *seen)), data, record=False).outputs
     silent = {graph.input.name: _silent(data)}
+    images = {graph.input.name: data}
     pairs = {}
     for node, output in zip(nodes, seen, strict=True):
+        images[node.name] = found[output.name]
         sent = found[output.name].reshape(*data.shape[:2], -1) != 0
         silent[node.name] = _silent(sent)
         if (size := sent.shape[-1] // 2 * 2) > 0:
             pairs[node.name] = float((sent[..., :size:2] | sent[..., 1:size:2]).mean())
-    return {"silent": silent, "pairs": pairs}
+    shares = ((name, _edges(image)) for name, image in images.items())
+    edges = {name: share for name, share in shares if share is not None}
+    return {"silent": silent, "pairs": pairs, "edges": edges}
+
+
+def _edges(sent: Array) -> float | None:
+    """The share of events on the outermost rows and columns, of images that have others."""
+    if sent.ndim != 5 or min(sent.shape[3:]) < 3 or not sent.any():
+        return None
+    return float(1.0 - np.count_nonzero(sent[..., 1:-1, 1:-1]) / np.count_nonzero(sent))
 
 
 def _silent(sent: Array) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qspinn.errors import PlanError
-from qspinn.plan import HEARD, PAIRS, RATE, SILENT, STEPS
+from qspinn.plan import ACTIVITY, EDGES, HEARD, PAIRS, RATE, SILENT, STEPS
 
 ASSUMED_RATE = 0.05
 """Events per element and step where nothing is known: of inputs, and of neurons."""
@@ -25,6 +25,8 @@ class Activity:
             node is not named, as if they sent independently.
         pairs: By neuron node, the share of pairs of neighbours, an even element and the next, of
             which one sends something; the same where it is not named.
+        edges: By node, of an image, the share of its events on its outermost rows and columns;
+            where a node is not named, as if they were equally likely everywhere.
     """
 
     steps: int = 1
@@ -32,6 +34,7 @@ class Activity:
     heard: Mapping[str, float] = field(default_factory=dict)
     silent: Mapping[str, float] = field(default_factory=dict)
     pairs: Mapping[str, float] = field(default_factory=dict)
+    edges: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, node: str) -> float:
         """The rate of a node, `ASSUMED_RATE` where it was not measured."""
@@ -48,7 +51,8 @@ class Activity:
 
     def options(self) -> dict[str, str]:
         """The activity as a plan's options, to three digits."""
-        kinds = {RATE: self.rates, HEARD: self.heard, SILENT: self.silent, PAIRS: self.pairs}
+        kinds = {RATE: self.rates, HEARD: self.heard, SILENT: self.silent, PAIRS: self.pairs,
+                 EDGES: self.edges}  # fmt: skip
         found = {f"{kind}{node}": f"{share:.3g}" for kind, shares in kinds.items()
                  for node, share in shares.items()}  # fmt: skip
         return {**found, STEPS: str(self.steps)}
@@ -64,7 +68,7 @@ class Activity:
         steps = steps if steps != "0" else options.get("steps", "0")
         if not steps.isdigit():
             raise PlanError(f"{steps!r} is no number of steps", at=STEPS)
-        kinds = (_shares(options, kind) for kind in (RATE, HEARD, SILENT, PAIRS))
+        kinds = (_shares(options, kind) for kind in ACTIVITY)
         return cls(max(int(steps), 1), *kinds)
 
 

@@ -21,8 +21,8 @@ ROLES = ("free", "fixed", "shared", "derived")
 HEAD = "# qspinn plan 1"
 _MOST_INPUTS = 1 << 24
 RATE, HEARD, STEPS = "rate.", "heard.", "typical_steps"
-SILENT, PAIRS = "silent.", "pairs."
-ACTIVITY = (RATE, HEARD, SILENT, PAIRS)
+SILENT, PAIRS, EDGES = "silent.", "pairs.", "edges."
+ACTIVITY = (RATE, HEARD, SILENT, PAIRS, EDGES)
 """What keys of options begin with that say how busy a node is."""
 """How options begin that hold an activity, and the one for steps that no encoder gives."""
 KERNEL = "kernel."
@@ -170,7 +170,7 @@ def _option(key: str) -> str:
     if key not in OPTIONS and not key.startswith(("assume.", *ACTIVITY, KERNEL)):
         raise PlanError(
             f"an option is {', '.join(OPTIONS)}, or assume., rate., heard., silent., "
-            "pairs. or kernel.<node>"
+            "pairs., edges. or kernel.<node>"
         )
     return key
 

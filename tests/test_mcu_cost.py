@@ -17,6 +17,7 @@ from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.codesize import VECTORS
 from qspinn.backends.mcu.costmodel import COST
 from qspinn.backends.mcu.costparts import inference
+from qspinn.backends.mcu.counting import count
 from qspinn.backends.mcu.plugin import counted
 from qspinn.backends.mcu.running import Counts
 from qspinn.backends.mcu.scan import scan
@@ -84,6 +85,19 @@ def test_usual_networks(name: str, core: str) -> None:
 def test_usual_networks_on_other_cores(name: str, core: str) -> None:
     table = COST[f"{toolchain.CORES[core].isa} gcc"]
     assert abs(error(USUAL[name](), core, "gcc", table)) < OFF
+
+
+@pytest.mark.needs("unicorn", "riscv-gcc")
+@pytest.mark.parametrize("name", ["mlp", "packed", "votes"])
+def test_a_core_without_a_multiplier(name: str) -> None:
+    """A CH32V003: sixteen registers, and products by a function."""
+    graph = USUAL[name]()
+    network, data = build(graph), events(graph, batch=1, steps=24)
+    real = count(files_of(graph), network, data, toolchain.RV32EC, "gcc")
+    told = BACKEND.cost(graph, BACKEND.devices["ch32v003"], observed(graph, data, engine="numpy"))
+    taken = int(real.steps.sum() + real.resets.sum() + real.winners.sum())
+    assert told is not None
+    assert abs(told.instructions / taken - 1) < 2 * OFF
 
 
 @pytest.mark.needs("unicorn", "arm-gcc")
@@ -244,9 +258,10 @@ def test_a_header_tells_what_an_inference_takes() -> None:
     assert len(told.splitlines()) <= 150
 
 
-def test_cores_that_nobody_measured_have_no_cost() -> None:
+def test_cores_that_nobody_measured_have_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = mlp()
-    for name, known in (("attiny85", False), ("ch32v003", False), ("stm32h743xi", True)):
+    monkeypatch.delitem(COST, "rv32ec gcc")
+    for name, known in (("attiny85", True), ("ch32v003", False), ("stm32h743xi", True)):
         device = BACKEND.devices[name]
         assert BACKEND.models(device) == known
         found = BACKEND.cost(graph, device, Activity(10))
@@ -288,11 +303,14 @@ def test_compile_tells_it(tmp_path: Path, qspinn: Run) -> None:
     assert (tmp_path / "again" / "digits.h").read_text() == header
 
 
-def test_compile_refuses_what_takes_too_long(tmp_path: Path, qspinn: Run) -> None:
+def test_compile_refuses_what_takes_too_long(
+    tmp_path: Path, qspinn: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "out")
     code, _, err = qspinn(*words, "--max-instructions", "1000")
     assert code == 1
     assert re.search(r"digits: an inference takes [\d,]+ instructions .* the limit is 1,000", err)
+    monkeypatch.delitem(COST, "rv32ec gcc")
     code, _, err = qspinn(*words, "--max-instructions", "1000", "--device", "ch32v003")
     assert code == 2
     assert "no model of the instructions of rv32ec" in err

@@ -84,6 +84,11 @@ class Busy:
             return ((1.0, rate),)
         return ((1.0 - silent, min(rate / (1.0 - silent), 1.0)), (silent, 0.0))
 
+    def edges(self, edge: Edge) -> float | None:
+        """The share of an image's events on its outermost rows and columns, if that is known."""
+        source = self.network.sources.get(edge.at)
+        return self.activity.edges.get(source.node) if source else None
+
     def calls(self, stage: Stage) -> int:
         """How often a stage is called in a step."""
         return -(-stage.bands.rows // stage.bands.height) if stage.bands else 1
@@ -147,7 +152,7 @@ def _(stage: Gather, busy: Busy) -> Counts:
     for drive in stage.drives:
         if drive.kernel.by_place:  # in all bands: each sees a part of the image
             heard = busy.heard(drive.edge, drive.kernel)
-            found += image_parts(drive, busy.rate(drive.edge), rows, heard)
+            found += image_parts(drive, busy.rate(drive.edge), rows, heard, busy.edges(drive.edge))
         else:
             found += drive_parts(drive, busy)
     return found
