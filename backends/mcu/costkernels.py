@@ -63,10 +63,6 @@ def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
             (f"{what}: {turn}", 1), (f"{what} rest: {rest} {of}", rest > 0),
             (f"{what} rest lane: {of}", rest), (f"{what}: {of}", 1),
         ]  # fmt: skip
-        # Most of that is seen in other combinations.
-        cases = (f"only to {row.to.bits}", _factor(kernel).strip(), "" if alone else "in a run")
-        for case in filter(None, cases):
-            parts += [(f"{what} turn: {case}", whole), (f"{what} rest lane: {case}", rest)]
         return Counts.of([*parts, *each])
     parts = [
         ("row", 1), ("row turn", whole if whole > 1 else 0), ("row once", whole == 1),
