@@ -22,14 +22,18 @@ def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
     samples, steps = data.shape[:2]
     (tally,) = sweep([graph], data, engine=engine)
     found = activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
-    return replace(found, **_patterns(graph, data[: max(_SEEN // steps, 1)]))
+    silent, pairs, edges = _patterns(graph, data[: max(_SEEN // steps, 1)])
+    return replace(found, silent=silent, pairs=pairs, edges=edges)
 
 
 _SEEN = 128
 """Steps that are looked at, of some samples, to see whether spikes come in bursts."""
 
 
-def _patterns(graph: Graph, data: Array) -> dict[str, dict[str, float]]:
+Shares = dict[str, float]
+
+
+def _patterns(graph: Graph, data: Array) -> tuple[Shares, Shares, Shares]:
     """How often nodes are silent, how often pairs of neighbours are not, and where images are."""
     nodes = [node for node in graph.of_type(Neuron) if node.model.sends != "current"]
     seen = [Output(name=f"{node.name}.seen", inputs=(node.name,)) for node in nodes]
@@ -45,7 +49,7 @@ def _patterns(graph: Graph, data: Array) -> dict[str, dict[str, float]]:
             pairs[node.name] = float((sent[..., :size:2] | sent[..., 1:size:2]).mean())
     shares = ((name, _edges(image)) for name, image in images.items())
     edges = {name: share for name, share in shares if share is not None}
-    return {"silent": silent, "pairs": pairs, "edges": edges}
+    return silent, pairs, edges
 
 
 def _edges(sent: Array) -> float | None:

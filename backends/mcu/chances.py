@@ -51,4 +51,5 @@ def _chances(count: int, rate: float) -> FloatArray:
         return np.asarray(np.arange(count + 1) == (count if rate >= 1.0 else 0), np.float64)
     at = np.arange(count)
     steps = np.log((count - at) / (at + 1)) + np.log(rate / (1.0 - rate))
-    return np.exp(np.concatenate([[0.0], np.cumsum(steps)]) + count * np.log1p(-rate))
+    logs = np.concatenate([[0.0], np.cumsum(steps)]) + count * np.log1p(-rate)
+    return np.asarray(np.exp(logs), np.float64)
