@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import NormalDist
 
+from .busy import Busy
 from .chances import Bursts, blocks, mean, mixed, rest
-from .costparts import Busy, Runs, events_parts, one_way, stage_runs
+from .costparts import Runs, events_parts, one_way, stage_runs
 from .network import Start, Update
 from .packedimage import PackedImage
 from .packedlif import PackedLif

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .busy import Busy
 from .costkernels import quotient_parts
-from .costparts import Busy, Runs, each_neuron, events_parts, stage_runs
+from .costparts import Runs, each_neuron, events_parts, stage_runs
 from .costtiles import adder_runs, exact_runs, fired_words, spikes, words
 from .running import Counts
 from .scan import scan
