@@ -225,6 +225,20 @@ def test_silent_steps_are_seen() -> None:
     assert both[0] < both[1]
 
 
+def test_spikes_within_an_image_reach_further() -> None:
+    """What lies on the edges is seen by fewer windows: known, it is no longer assumed."""
+    graph = USUAL["few bits"]()
+    busy = observed(graph, events(graph, steps=6), engine="numpy")
+    assert 0 < busy.edges["l1"] < 22 / 42  # the share of the places
+    network = build(graph)
+    told = [
+        sum(run.parts.get("scatter row", 0.0) for run in inference(network, activity))
+        for activity in (busy, replace(busy, edges={}), replace(busy, edges={"l1": 22 / 42}))
+    ]
+    assert told[0] > told[1]
+    assert math.isclose(told[1], told[2], rel_tol=0.01)
+
+
 @pytest.mark.parametrize(("count", "rate", "most"), [(9, 0.3, 4), (30, 0.9, 7), (5, 0.0, 2)])
 def test_expected_blocks(count: int, rate: float, most: int) -> None:
     seen = np.random.default_rng(1).binomial(count, rate, 200_000)
