@@ -142,7 +142,7 @@ def corpus(count: int) -> list[tuple[Graph, Array]]:
 def random_networks() -> Iterator[tuple[Graph, Array]]:
     """Random networks with layers of usual sizes: most are plain, others Loihi's, or any."""
     networks.SIZES = SIZES
-    network_formats.FORMATS["plain"] = PlainFormats  # type: ignore[index]
+    networks.ALL_FORMATS["plain"] = PlainFormats
     networks.ODDS["plain"] = networks.Odds(delay=0.05, current_pool=0.05, scale=0.03, graded=0.02)
     profiles = itertools.cycle(("plain", "any", "loihi", "any"))
     profile = next(profiles)

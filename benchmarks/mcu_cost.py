@@ -1,12 +1,12 @@
 """Fit the cost model of the mcu target to what emulated cores execute.
 
-    python benchmarks/mcu_cost.py [--networks N] [--only ISA] [--write]
+    python benchmarks/mcu_cost.py [--networks N] [--only ISA] [--quick] [--write]
 
 Runs the emitted C of random and of usual networks, at several rates of events, on every core that
 unicorn or QEMU emulates, as GCC compiles it; takes the instructions of each function,
 fits them to the parts that `costparts` counts, and reports how far networks that were left out of a
-fit are from their prediction. ``--write`` replaces cost.csv and cycles.csv of backends/mcu; with
-``--only`` just the columns that were measured. Takes about half an hour for all.
+fit are from their prediction; ``--quick`` leaves that out. ``--write`` replaces columns of cost.csv
+and cycles.csv of backends/mcu. Takes some minutes for each core.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import mcu_code_size  # noqa: E402
+import mcu_row_networks  # noqa: E402
 from mcu_code_size import STORED  # noqa: E402
+from mcu_cost_fit import Seen, beside, fit, report  # noqa: E402
 from mcu_kept import Kept  # noqa: E402
 from mcu_networks import few_bits, larger, options_of, rowed, tiled  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
@@ -38,7 +39,7 @@ from qspinn.backends.mcu import (  # noqa: E402
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
 from qspinn.backends.mcu.codesize import VECTORS  # noqa: E402
-from qspinn.backends.mcu.costmodel import COST, CYCLES  # noqa: E402
+from qspinn.backends.mcu.costmodel import COST  # noqa: E402
 from qspinn.backends.mcu.network import Gather, Network  # noqa: E402
 from qspinn.backends.mcu.plugin import counted  # noqa: E402
 from qspinn.backends.mcu.running import Counts  # noqa: E402
@@ -49,36 +50,30 @@ from qspinn.activity import observed  # noqa: E402
 from qspinn.ir import Array, Delay, Graph, Input, Neuron, Node, Scale  # noqa: E402
 from qspinn.plan import Plan  # noqa: E402
 
-CORES = ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m55", "rv32imc")
+CORES = {
+    **{
+        name: toolchain.CORES[name]
+        for name in ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m33", "rv32imc",
+                     "cortex-m55")
+    },
+    toolchain.RV32EC.name: toolchain.RV32EC,
+}  # fmt: skip
+"""In the order in which they are fitted: later ones are drawn to one of the earlier."""
+GATHERED = ("window", "bitmap")
+"""What the names of parts begin with that `mcu_gather_fit` fits."""
 COMPILER = "gcc"
 """What most people's builds are made with."""
 RATES = (0.02, 0.1, 0.35)
 STEPS, LONGER = 8, 24
 """Of a run, and of one of a network with delays: spikes of the last step do not arrive."""
-FOLDS = 5
+BESIDE = 2000
+"""The number, times 3, of the first of the networks of `mcu_row_networks`."""
 ALONE = 1000
 """The number, times 3, of the first of the networks that are there for a way to store weights."""
 RARE = 0.3
 """How much networks count that are there only so that every way to store weights is."""
-RIDGE, LIKE = 0.3, 1.0
-"""How much parts are drawn to an instruction, and to what they take on another core."""
-FIRST = "armv7em gcc"
-"""The column that others are drawn to."""
-SUMS = 3.0
-"""How much the sum over a network counts beside its functions."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One emitted function at work: its parts, the instructions it took, and whose it is."""
-
-    parts: Counts
-    instructions: float
-    run: int
-    network: int
-    weight: float = 1.0
-    total: float = 0.0
-    """Its share of what its run took, where ``instructions`` are only some of its own."""
+FIRST, NEAREST = "armv7em gcc", {"rv32ec gcc": "rv32imc gcc", "armv81m gcc": "armv8m gcc"}
+"""The column that others are drawn to; and of some the one."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +101,21 @@ def corpus(count: int) -> list[Run]:
             graph = next(random)
         rates = [RATES[(nth + more) % len(RATES)] for more in range(1 + usual)]
         found += [Run(graph, stimulus(graph, rate, nth), nth) for rate in rates]
+    found += [
+        Run(graph, stimulus(graph, RATES[nth % 2 + 1], nth), 3 * (BESIDE + nth) + 1)
+        for nth, graph in enumerate(map(beside_usual, range(count)))
+    ]
     # Whatever chance has made, every way to store weights is there; those are no usual networks.
     for nth, graph in enumerate((*map(tiled, FORMS), *map(rowed, STORED))):
         at = 3 * (ALONE + nth)
         found += [Run(graph, stimulus(graph, rate, at), at, RARE) for rate in RATES[1:]]
     return found
+
+
+def beside_usual(nth: int) -> Graph:
+    """Networks in which rows of weights of all formats and lengths come often."""
+    made = mcu_row_networks.MADE
+    return made[nth % len(made)](nth)
 
 
 def usual_network(nth: int) -> Graph:
@@ -178,34 +183,54 @@ def network_of(graph: Graph) -> Network:
 
 
 @cache
-def prepared(nth: int, vectors: bool) -> tuple[Files, dict[str, Counts]]:
-    """The emitted files of a run's network, and the parts that the run makes it run."""
+def prepared(nth: int, vectors: bool) -> tuple[Files, list[costparts.Owned]]:
+    """The emitted files of a run's network, and what the run makes it run."""
     run = RUNS[nth]
     device = BACKEND.devices[BACKEND.default_device]
     options = options_of(run.graph)
     files = tuple(BACKEND.emit(run.graph, device, Plan({}, options=options)).files.items())
     busy = observed(run.graph, run.data, engine="numpy")
-    parts: dict[str, Counts] = {}
-    for owned in costparts.inference(network_of(run.graph), busy, vectors):
-        parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
-    return files, parts
+    return files, list(costparts.inference(network_of(run.graph), busy, vectors))
 
 
 def measure(nth: int, core: str, compiler: str) -> tuple[list[tuple[Counts, float]], float]:
     """The parts and the instructions of every function of a run, and cycles an instruction."""
-    vectors = toolchain.CORES[core].isa == VECTORS
-    run, (files, parts) = RUNS[nth], prepared(nth, vectors)
-    network, made = network_of(run.graph), toolchain.CORES[core]
+    vectors = CORES[core].isa == VECTORS
+    run, (files, owned) = RUNS[nth], prepared(nth, vectors)
+    network, made = network_of(run.graph), CORES[core]
     seen = KEPT.get(
-        files, lambda: counted(files, network, run.data, made, compiler),
-        core, compiler, run.data.tobytes(),
+        files, lambda: counted(files, network, run.data, made, compiler, apart=True),
+        core, compiler, run.data.tobytes(), "apart",
     )  # fmt: skip
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
-    taken = dict(zip(seen.functions, (total / len(run.data)).tolist(), strict=True))
-    # What a compiler moves out of a function is that function's: GCC's .part and .isra.
-    functions = [(p, sum(n for f, n in taken.items() if f.split(".")[0] == name))
-                 for name, p in parts.items()]  # fmt: skip
+    taken = by_function(seen.functions, (total / len(run.data)).tolist())
+    functions = list(apart(owned, taken, network.prefix))
     return functions, sum(int(c.sum()) for c in seen.cycles or ()) / int(total.sum())
+
+
+def by_function(names: Sequence[str], counts: Sequence[float]) -> dict[str, float]:
+    """What functions took; what a compiler moves out of one is its own: GCC's .part and .isra."""
+    taken: dict[str, float] = {}
+    for name, n in zip(names, counts, strict=True):
+        own = name.split(".")[0]
+        taken[own] = taken.get(own, 0.0) + n
+    return taken
+
+
+def apart(
+    owned: Sequence[costparts.Owned], taken: Mapping[str, float], prefix: str
+) -> Iterator[tuple[Counts, float]]:
+    """The parts and the instructions of each function that a compiler made one of."""
+    parts: dict[str, Counts] = {}
+    for one in owned:
+        name = one.function if one.function in taken else one.owner
+        parts[name] = parts.get(name, Counts()) + one.parts
+    # Two that `winner` calls; nothing else is left that has no parts.
+    inner = {f"{prefix}_{name}" for name in ("output", "score")}
+    for name, found in parts.items():
+        more = sum(taken.get(f, 0.0) for f in inner) if name == f"{prefix}_winner" else 0.0
+        yield found, taken.get(name, 0.0) + more
+    assert sum(taken.values()) == sum(taken.get(f, 0.0) for f in {*parts, *inner}), "all is counted"
 
 
 def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]:
@@ -223,106 +248,18 @@ def measured(core: str, compiler: str, workers: int) -> tuple[list[Seen], float]
     return seen, float(np.median(usual))
 
 
-def beside(seen: Sequence[Seen], keys: Sequence[str], table: Mapping[str, float]) -> list[Seen]:
-    """Functions that have some of the parts, less what their other parts take by a table."""
-    chosen = set(keys)
-    runs: dict[int, list[Seen]] = {}
-    for s in seen:
-        runs.setdefault(s.run, []).append(s)
-    found = []
-    for of_run in runs.values():
-        some = [s for s in of_run if chosen & s.parts.keys()]
-        total = sum(s.instructions for s in of_run)
-        for s in some:
-            other = sum(
-                n * table.get(part, 0.0) for part, n in s.parts.items() if part not in chosen
-            )
-            found.append(replace(s, instructions=s.instructions - other, total=total / len(some)))
-    return found
-
-
-def fit(
-    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Instructions by part, none negative, that explain best what functions and networks take.
-
-    An error counts relative to the run it is in, and once more in the sum over the run.
-
-    Args:
-        seen: What was measured.
-        keys: The parts.
-        prior: What parts that are rare or small in all networks are drawn to: what they take on
-            another core; None: to 1, about an instruction.
-    """
-    a = np.array([[s.parts.get(k, 0.0) for k in keys] for s in seen], float)
-    y = np.array([s.instructions for s in seen], float)
-    run = np.array([s.run for s in seen])
-    total = np.bincount(run, [s.total or s.instructions for s in seen])
-    counted = np.array([s.weight for s in seen]) / total[run]
-    a, y = a * counted[:, None], y * counted
-    at = np.flatnonzero(total)
-    sums = SUMS * np.array([a[run == n].sum(0) for n in at])
-    size = np.sqrt((a**2).mean(0)) * np.sqrt(len(a)) + 1e-12
-    ridge = (RIDGE if prior is None else LIKE) * np.minimum(size, np.median(size)) / 10
-    drawn = ridge * [(prior or {}).get(k, 1.0) for k in keys]
-    a = np.vstack([a, sums, np.diag(ridge)])
-    b = np.concatenate([y, SUMS * np.bincount(run, y)[at], drawn])
-    scale = np.linalg.norm(a, axis=0)
-    weights, _ = nnls(a / scale, b, maxiter=100 * len(keys))
-    return dict(zip(keys, (weights / scale).tolist(), strict=True))
-
-
-def predicted(seen: Sequence[Seen], table: Mapping[str, float]) -> np.ndarray:
-    """The predicted over the real instructions of each run."""
-    guess, real = np.zeros((2, 1 + max(s.run for s in seen)))
-    for s in seen:
-        guess[s.run] += sum(n * table.get(part, 0.0) for part, n in s.parts.items())
-        real[s.run] += s.instructions
-    return guess[real > 0] / real[real > 0]
-
-
-def errors(
-    seen: Sequence[Seen], keys: Sequence[str], prior: Mapping[str, float] | None = None
-) -> Iterator[float]:
-    """The relative error of each run, predicted by a fit without its network."""
-    for fold in range(FOLDS):
-        table = fit([s for s in seen if fold_of(s) != fold], keys, prior)
-        yield from predicted([s for s in seen if fold_of(s) == fold], table) - 1
-
-
-def fold_of(seen: Seen) -> int:
-    """The part of the networks that one is in, however kinds follow each other."""
-    return seen.network * 2654435761 % (1 << 32) * FOLDS >> 32
-
-
-def report(
-    name: str, seen: Sequence[Seen], keys: Sequence[str], each: float,
-    prior: Mapping[str, float] | None = None,
-) -> str:  # fmt: skip
-    """How well networks that were left out are predicted."""
-    e = np.abs(list(errors(seen, keys, prior)))
-    usual = [s for s in seen if s.network % 3 > 0]
-    u = np.abs(list(errors(usual, keys, prior)))
-    return (
-        f"{name}: {len(seen)} functions, {len(keys)} parts; {len(e)} runs left out: median "
-        f"{np.median(e):.1%}, within 5 %: {(e < 0.05).mean():.0%}, most {e.max():.0%}; "
-        f"{len(u)} of usual networks: median {np.median(u):.1%}, within 5 %: "
-        f"{(u < 0.05).mean():.0%}, most {u.max():.1%}; "
-        f"{each:.2f} cycles an instruction"
-    )
-
-
 def save(cost: fitted.Columns, cycles: Mapping[str, float]) -> None:
-    """Write both tables."""
+    """Enter columns into both tables, as they are by now."""
     folder = ROOT / "backends" / "mcu"
-    (folder / "cost.csv").write_text(fitted.written(cost, 2))
     each_of = {isa: {"cycles an instruction": each} for isa, each in cycles.items()}
-    (folder / "cycles.csv").write_text(fitted.written(each_of, 2))
+    for name, columns in (("cost", cost), ("cycles", each_of)):
+        text = fitted.written({**fitted.read(name), **columns}, 2)
+        (folder / f"{name}.csv").write_text(text)
 
 
-def has(parts: Mapping[str, Counts], start: str) -> bool:
+def has(owned: Sequence[costparts.Owned], start: str) -> bool:
     """Whether a function runs parts whose names begin so."""
-    return any(part.startswith(start) for of in parts.values() for part in of)
+    return any(part.startswith(start) for of in owned for part in of.parts)
 
 
 def main() -> None:
@@ -331,6 +268,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=150)
     parser.add_argument("--only", action="append", default=[], help="such as 'armv6m gcc'")
     parser.add_argument("--parts", default="", help="fit those that begin so: others stay")
+    parser.add_argument("--quick", action="store_true", help="fit, and do not report")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a folder for what was measured")
     parser.add_argument("--write", action="store_true")
@@ -346,25 +284,26 @@ def main() -> None:
             if has(prepared(nth, vectors=False)[1], options.parts)
         ]
         prepared.cache_clear()
-    kept = COST if options.only or options.parts else {}
-    cost, cycles = {isa: dict(table) for isa, table in kept.items()}, dict(CYCLES)
+    cost = {isa: dict(table) for isa, table in COST.items()}
     for core in CORES:
-        isa = f"{toolchain.CORES[core].isa} {COMPILER}"
+        isa = f"{CORES[core].isa} {COMPILER}"
         if options.only and isa not in options.only:
             continue
         seen, each = measured(core, COMPILER, options.workers)
-        if each and not options.parts:
-            cycles[isa] = each
         keys = sorted({k for s in seen for k in s.parts if k.startswith(options.parts)})
         stays = {k: v for k, v in cost.get(isa, {}).items() if not k.startswith(options.parts)}
         if options.parts:
             seen = beside(seen, keys, stays)
-        prior = None if isa == FIRST or options.parts else cost.get(FIRST)
-        cost[isa] = stays | fit(seen, keys, prior)
-        sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")
-        sys.stdout.flush()
+        prior = None if isa == FIRST or options.parts else cost.get(NEAREST.get(isa, FIRST))
+        others = {
+            k: v for k, v in cost.get(isa, {}).items() if k.startswith(GATHERED) or k not in keys
+        }
+        cost[isa] = others | stays | fit(seen, keys, prior)
         if options.write:
-            save(cost, cycles)
+            save({isa: cost[isa]}, {isa: each} if each and not options.parts else {})
+        if not options.quick:
+            sys.stdout.write(f"{report(isa, seen, keys, each, prior)}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

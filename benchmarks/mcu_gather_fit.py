@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import mcu_code_size  # noqa: E402
-from mcu_cost import COMPILER, CORES  # noqa: E402
+from mcu_cost import COMPILER, CORES, GATHERED, apart, by_function  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
     codesize,
@@ -38,7 +38,6 @@ from qspinn.backends.mcu import (  # noqa: E402
 )
 from qspinn.backends.mcu.build import build  # noqa: E402
 from qspinn.backends.mcu.builds import Files  # noqa: E402
-from qspinn.backends.mcu.counting import count  # noqa: E402
 from qspinn.backends.mcu.gathering import gatherable  # noqa: E402
 from qspinn.backends.mcu.network import Network  # noqa: E402
 from qspinn.backends.mcu.packedfours import takes_byte  # noqa: E402
@@ -64,7 +63,7 @@ from qspinn.ir import (  # noqa: E402
 from qspinn.plan import KERNEL, Plan  # noqa: E402
 
 OWN = {
-    "gather": ("window", "bitmap"),
+    "gather": GATHERED,
     "counts": ("resting", "exact count", "four ", "pooled four", "drive four", "place dense four",
                "place pooled four", "quick", "pairs_x"),
     "bytes": ("quad", "fours"),
@@ -134,7 +133,8 @@ def _neurons(rng: np.random.Generator, nth: int, shape: tuple[int, ...], kind: s
 def counting(nth: int) -> Graph:
     """Images of neurons that add up what comes and send counts, one behind a pool."""
     rng = np.random.default_rng(nth)
-    side, first, second = int(rng.choice((8, 12, 16))), *rng.choice((4, 8, 12, 16), 2).tolist()
+    side = int(rng.choice((8, 12, 16)))
+    first, second = (int(channels) for channels in rng.choice((4, 8, 12, 16), 2))
     ins, most, kernel = int(rng.choice((1, 2, 3))), int(rng.choice((3, 15, 63))), (3, 3)
 
     def neurons(name: str, source: str, shape: tuple[int, ...]) -> Neuron:
@@ -219,19 +219,11 @@ def run(nth: int, core: str) -> list[tuple[Counts, float]]:
     which, rate = divmod(nth, len(RATES))
     network, files = network_of(which)
     data = stimulus(which, RATES[rate])
-    counts = counted if toolchain.CORES[core].isa == codesize.VECTORS else count
-    seen = counts(files, network, data, toolchain.CORES[core], COMPILER)
+    seen = counted(files, network, data, CORES[core], COMPILER, apart=True)
     total = seen.steps.sum((0, 1)) + seen.resets.sum(0) + seen.winners.sum(0)
-    taken = dict(zip(seen.functions, total.tolist(), strict=True))
-    parts: dict[str, Counts] = {}
     busy = observed(GRAPHS[which], data, engine="numpy")
-    vectors = toolchain.CORES[core].isa == codesize.VECTORS
-    for owned in costparts.inference(network, busy, vectors):
-        parts[owned.owner] = parts.get(owned.owner, Counts()) + owned.parts
-    return [
-        (found, sum(n for f, n in taken.items() if f.split(".")[0] == name))
-        for name, found in parts.items()
-    ]
+    owned = list(costparts.inference(network, busy, CORES[core].isa == codesize.VECTORS))
+    return list(apart(owned, by_function(seen.functions, total.tolist()), network.prefix))
 
 
 def fit(seen: Sequence[Seen], known: Mapping[str, float], keys: Sequence[str]) -> dict[str, float]:
@@ -329,7 +321,9 @@ def main() -> None:
     new = options.new
     cost, code = fitted.read("cost"), fitted.read("code")
     for core in CORES:
-        isa = f"{toolchain.CORES[core].isa} {COMPILER}"
+        isa = f"{CORES[core].isa} {COMPILER}"
+        if isa not in cost:
+            continue
         seen = costs(core, options.workers)
         cost[isa] = entered(isa, seen, cost[isa], "instructions", new)
     for core, compiler in itertools.product(mcu_code_size.CORES, ("clang", "gcc")):

@@ -182,7 +182,7 @@ def few_bits(rng: np.random.Generator, nth: int) -> Graph:
         weight = weights(rng, (outs, ins, 3, 3), str(rng.choice(KINDS)))
         nodes += [
             Conv2d(name=f"c{i}", inputs=(source,), weight=weight, padding=(2 - i, 2 - i)),
-            lif(f"l{i}", f"c{i}", (outs, side, side), _level(weight, 9 * ins)),
+            lif(f"l{i}", f"c{i}", (outs, side, side), level(weight, 9 * ins)),
         ]  # fmt: skip
         source, ins, outs, side = f"l{i}", outs, int(rng.integers(4, 17)), side - 2
     nodes.append(Flatten(name="flat", inputs=(source,)))
@@ -191,12 +191,12 @@ def few_bits(rng: np.random.Generator, nth: int) -> Graph:
         outs = int(rng.choice((3, 5, 8, 10, 17, 21, 33, 35, 60)))
         weight = weights(rng, (outs, ins), str(rng.choice(KINDS)))
         nodes.append(Linear(name=f"fc{i}", inputs=(source,), weight=weight))
-        nodes.append(lif(f"lif{i}", f"fc{i}", outs, _level(weight, ins)))
+        nodes.append(lif(f"lif{i}", f"fc{i}", outs, level(weight, ins)))
         source, ins = f"lif{i}", outs
     return chain("few_bits", *nodes)
 
 
-def _level(weight: Param, ins: int) -> int:
+def level(weight: Param, ins: int) -> int:
     """A threshold that a tenth of the inputs reach now and then."""
     values = weight.values
     drift, spread = 0.2 * ins * values.mean(), (0.2 * ins * (values**2.0).mean()) ** 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from qspinn.engine.events import Events
 from qspinn.engine.sweep import sweep
 from qspinn.errors import PlanError
 from qspinn.fixed import FloatArray
-from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node
+from qspinn.interp import run
+from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node, Output
 from qspinn.memory import Device
 from qspinn.ports import places
 
@@ -20,7 +22,46 @@ def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
     """The activity of an integer graph on ``data`` (samples, steps, *shape), already encoded."""
     samples, steps = data.shape[:2]
     (tally,) = sweep([graph], data, engine=engine)
-    return activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
+    found = activity(graph, shares(data, steps), tally.spikes, samples * steps, steps)
+    silent, pairs, edges = _patterns(graph, data[: max(_SEEN // steps, 1)])
+    return replace(found, silent=silent, pairs=pairs, edges=edges)
+
+
+_SEEN = 128
+"""Steps that are looked at, of some samples, to see whether spikes come in bursts."""
+
+
+Shares = dict[str, float]
+
+
+def _patterns(graph: Graph, data: Array) -> tuple[Shares, Shares, Shares]:
+    """How often nodes are silent, how often pairs of neighbours are not, and where images are."""
+    nodes = [node for node in graph.of_type(Neuron) if node.model.sends != "current"]
+    seen = [Output(name=f"{node.name}.seen", inputs=(node.name,)) for node in nodes]
+    found = run(replace(graph, nodes=(*graph.nodes, *seen)), data, record=False).outputs
+    silent = {graph.input.name: _silent(data)}
+    images = {graph.input.name: data}
+    pairs = {}
+    for node, output in zip(nodes, seen, strict=True):
+        images[node.name] = found[output.name]
+        sent = found[output.name].reshape(*data.shape[:2], -1) != 0
+        silent[node.name] = _silent(sent)
+        if (size := sent.shape[-1] // 2 * 2) > 0:
+            pairs[node.name] = float((sent[..., :size:2] | sent[..., 1:size:2]).mean())
+    shares = ((name, _edges(image)) for name, image in images.items())
+    edges = {name: share for name, share in shares if share is not None}
+    return silent, pairs, edges
+
+
+def _edges(sent: Array) -> float | None:
+    """The share of events on the outermost rows and columns, of images that have others."""
+    if sent.ndim != 5 or min(sent.shape[3:]) < 3 or not sent.any():
+        return None
+    return float(1.0 - np.count_nonzero(sent[..., 1:-1, 1:-1]) / np.count_nonzero(sent))
+
+
+def _silent(sent: Array) -> float:
+    return float(1.0 - sent.reshape(*sent.shape[:2], -1).any(-1).mean())
 
 
 def shares(data: Events | Array, steps: int) -> FloatArray:

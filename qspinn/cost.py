@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qspinn.errors import PlanError
-from qspinn.plan import HEARD, RATE, STEPS
+from qspinn.plan import ACTIVITY, EDGES, HEARD, PAIRS, RATE, SILENT, STEPS
 
 ASSUMED_RATE = 0.05
 """Events per element and step where nothing is known: of inputs, and of neurons."""
@@ -21,15 +21,28 @@ class Activity:
         rates: By input and neuron node, the share of its elements that send something in a step.
         heard: By input node, the share of its events that some weight other than 0 is read for;
             all, where a node is not named.
+        silent: By node, the share of steps in which none of its elements sends anything; where a
+            node is not named, as if they sent independently.
+        pairs: By neuron node, the share of pairs of neighbours, an even element and the next, of
+            which one sends something; the same where it is not named.
+        edges: By node, of an image, the share of its events on its outermost rows and columns;
+            where a node is not named, as if they were equally likely everywhere.
     """
 
     steps: int = 1
     rates: Mapping[str, float] = field(default_factory=dict)
     heard: Mapping[str, float] = field(default_factory=dict)
+    silent: Mapping[str, float] = field(default_factory=dict)
+    pairs: Mapping[str, float] = field(default_factory=dict)
+    edges: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, node: str) -> float:
         """The rate of a node, `ASSUMED_RATE` where it was not measured."""
         return self.rates.get(node, ASSUMED_RATE)
+
+    def pair(self, node: str) -> float:
+        """The share of pairs of neighbours of which one sends something."""
+        return self.pairs.get(node, 1.0 - (1.0 - min(self.rate(node), 1.0)) ** 2)
 
     @property
     def measured(self) -> bool:
@@ -38,8 +51,10 @@ class Activity:
 
     def options(self) -> dict[str, str]:
         """The activity as a plan's options, to three digits."""
-        found = {f"{RATE}{node}": f"{rate:.3g}" for node, rate in self.rates.items()}
-        found |= {f"{HEARD}{node}": f"{share:.3g}" for node, share in self.heard.items()}
+        kinds = {RATE: self.rates, HEARD: self.heard, SILENT: self.silent, PAIRS: self.pairs,
+                 EDGES: self.edges}  # fmt: skip
+        found = {f"{kind}{node}": f"{share:.3g}" for kind, shares in kinds.items()
+                 for node, share in shares.items()}  # fmt: skip
         return {**found, STEPS: str(self.steps)}
 
     @classmethod
@@ -53,8 +68,8 @@ class Activity:
         steps = steps if steps != "0" else options.get("steps", "0")
         if not steps.isdigit():
             raise PlanError(f"{steps!r} is no number of steps", at=STEPS)
-        rates, heard = _shares(options, RATE), _shares(options, HEARD)
-        return cls(max(int(steps), 1), rates, heard)
+        kinds = (_shares(options, kind) for kind in ACTIVITY)
+        return cls(max(int(steps), 1), *kinds)
 
 
 def _shares(options: Mapping[str, str], start: str) -> dict[str, float]:

@@ -26,7 +26,7 @@ from qspinn.memory import Device
 from qspinn.output import GRAPH, PLAN, write_folder
 from qspinn.passes.compose import growth
 from qspinn.pipeline import Compiled, Lowered, canonical, complete
-from qspinn.plan import HEARD, RATE, Plan
+from qspinn.plan import ACTIVITY, Plan
 from qspinn.stepwise import Stepwise, stepwise
 from qspinn.storage import dump
 from qspinn.validate import random_input
@@ -290,7 +290,7 @@ def typical(
     index = job.dataset.part("calibrate", ACTIVITY_SAMPLES)
     batches = chunks(lowered.final, job.dataset, job.encoder, index)
     seen = observed(lowered.final, np.concatenate([data for data, _ in batches]))
-    options = {k: v for k, v in lowered.plan.options.items() if not k.startswith((RATE, HEARD))}
+    options = {k: v for k, v in lowered.plan.options.items() if not k.startswith(ACTIVITY)}
     options |= seen.options()
     if isinstance(backend, Chooser):
         held = replace(device, regions={**device.regions, **budget})

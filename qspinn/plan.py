@@ -21,6 +21,9 @@ ROLES = ("free", "fixed", "shared", "derived")
 HEAD = "# qspinn plan 1"
 _MOST_INPUTS = 1 << 24
 RATE, HEARD, STEPS = "rate.", "heard.", "typical_steps"
+SILENT, PAIRS, EDGES = "silent.", "pairs.", "edges."
+ACTIVITY = (RATE, HEARD, SILENT, PAIRS, EDGES)
+"""What keys of options begin with that say how busy a node is."""
 """How options begin that hold an activity, and the one for steps that no encoder gives."""
 KERNEL = "kernel."
 """How options begin that say which kernel of the target does a connection, to the same bits."""
@@ -165,9 +168,10 @@ def parse(text: str) -> Plan:
 
 
 def _option(key: str) -> str:
-    if key not in OPTIONS and not key.startswith(("assume.", RATE, HEARD, KERNEL)):
+    if key not in OPTIONS and not key.startswith(("assume.", *ACTIVITY, KERNEL)):
         raise PlanError(
-            f"an option is {', '.join(OPTIONS)}, or assume., rate., heard. or kernel.<node>"
+            f"an option is {', '.join(OPTIONS)}, or assume., rate., heard., silent., "
+            "pairs., edges. or kernel.<node>"
         )
     return key
 

@@ -7,14 +7,17 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from qspinn.backends.mcu import BACKEND, costmodel, toolchain
+from qspinn.backends.mcu import BACKEND, chances, costmodel, toolchain
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.codesize import VECTORS
 from qspinn.backends.mcu.costmodel import COST
 from qspinn.backends.mcu.costparts import inference
+from qspinn.backends.mcu.counting import count
 from qspinn.backends.mcu.plugin import counted
 from qspinn.backends.mcu.running import Counts
 from qspinn.backends.mcu.scan import scan
@@ -34,7 +37,10 @@ from tree import ROOT
 
 DIGITS = ROOT / "examples" / "digits" / "digits.nir"
 DATA = ROOT / "examples" / "digits" / "digits.npz"
-CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+OFF = 0.05
+"""How far predicted instructions are off, at most."""
+ROUGH = {"cuba": 0.06, "deep": 0.055, "camera": 0.08, "few bits": 0.09, "wide conv": 0.1}
+"""The same of networks where compilers do one thing or another with the loops over weights."""
 
 USUAL: Mapping[str, Callable[[], Graph]] = {
     "mlp": lambda: mlp("mlp", (64, 32, 10)),
@@ -67,25 +73,33 @@ def error(graph: Graph, core: str, compiler: str, table: Mapping[str, float]) ->
 
 @pytest.mark.needs("unicorn", "arm-gcc")
 @pytest.mark.parametrize("name", USUAL)
-def test_usual_networks(name: str) -> None:
-    """Nearly the instructions that a Cortex-M4 executes, few-bit convolutions included."""
-    assert abs(error(USUAL[name](), "cortex-m4", "gcc", COST["armv7em gcc"])) < 0.065
-
-
-@pytest.mark.needs("unicorn", "arm-gcc")
-@pytest.mark.parametrize("name", ["packed", "votes", "few bits", "camera"])
-def test_unusual_networks_on_a_small_core(name: str) -> None:
-    """Neurons that inhibit each other among them: their spikes come together."""
-    assert abs(error(USUAL[name](), "cortex-m0plus", "gcc", COST["armv6m gcc"])) < 0.085
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0plus"])
+def test_usual_networks(name: str, core: str) -> None:
+    """Nearly the instructions that a core executes, spikes that come together included."""
+    table = COST[f"{toolchain.CORES[core].isa} gcc"]
+    assert abs(error(USUAL[name](), core, "gcc", table)) < ROUGH.get(name, OFF)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("unicorn", "arm-gcc", "riscv-gcc")
-@pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", ["mlp", "large", "packed", "cuba", "recurrent"])
-def test_dense_networks_on_every_core(name: str, core: str) -> None:
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m33", "rv32imc"])
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_networks_on_other_cores(name: str, core: str) -> None:
     table = COST[f"{toolchain.CORES[core].isa} gcc"]
-    assert abs(error(USUAL[name](), core, "gcc", table)) < 0.06
+    assert abs(error(USUAL[name](), core, "gcc", table)) < ROUGH.get(name, OFF)
+
+
+@pytest.mark.needs("unicorn", "riscv-gcc")
+@pytest.mark.parametrize("name", ["mlp", "packed", "votes"])
+def test_a_core_without_a_multiplier(name: str) -> None:
+    """A CH32V003: sixteen registers, and products by a function."""
+    graph = USUAL[name]()
+    network, data = build(graph), events(graph, batch=1, steps=24)
+    real = count(files_of(graph), network, data, toolchain.RV32EC, "gcc")
+    told = BACKEND.cost(graph, BACKEND.devices["ch32v003"], observed(graph, data, engine="numpy"))
+    taken = int(real.steps.sum() + real.resets.sum() + real.winners.sum())
+    assert told is not None
+    assert abs(told.instructions / taken - 1) < 2 * OFF
 
 
 @pytest.mark.needs("unicorn", "arm-gcc")
@@ -155,15 +169,23 @@ def test_counts_add_up() -> None:
 
 
 def test_an_activity_is_part_of_a_plan() -> None:
-    busy = Activity(25, {"x": 0.123456, "lif1": 0.05}, {"x": 0.75})
+    busy = Activity(25, {"x": 0.123456, "lif1": 0.05}, {"x": 0.75}, {"x": 0.5}, {"lif1": 0.0625})
     options = busy.options()
     assert options == {
-        "rate.x": "0.123", "rate.lif1": "0.05", "heard.x": "0.75", "typical_steps": "25",
+        "rate.x": "0.123", "rate.lif1": "0.05", "heard.x": "0.75", "silent.x": "0.5",
+        "pairs.lif1": "0.0625", "typical_steps": "25",
     }  # fmt: skip
     lines = "".join(f"option {k} = {v}\n" for k, v in options.items())
     plan = parse(f"# qspinn plan 1\n{lines}")
     assert parse(plan.text()).options == options
-    assert Activity.of(plan.options) == Activity(25, {"x": 0.123, "lif1": 0.05}, {"x": 0.75})
+    rates = {"x": 0.123, "lif1": 0.05}
+    assert Activity.of(plan.options) == Activity(25, rates, {"x": 0.75}, {"x": 0.5}, busy.pairs)
+
+
+def test_an_older_plan_says_less() -> None:
+    found = Activity.of({"rate.lif1": "0.2", "heard.x": "0.5", "typical_steps": "3"})
+    assert found == Activity(3, {"lif1": 0.2}, {"x": 0.5})
+    assert found.pair("lif1") == 1 - 0.8**2
 
 
 def test_nothing_known_is_a_rate_that_is_told() -> None:
@@ -185,6 +207,52 @@ def test_observed_activity() -> None:
     used = graph["fc1"].params()["weight"].values.any(0)
     assert seen.heard["x"] == (data[..., used] != 0).sum() / (data != 0).sum()
     assert 0 < seen.rates["lif1"] < 1
+    assert seen.silent["x"] == 1 - (data != 0).any(-1).mean()
+    assert seen.rates["lif1"] <= seen.pairs["lif1"] <= 2 * seen.rates["lif1"]
+
+
+def test_silent_steps_are_seen() -> None:
+    """Neurons that inhibit each other fire together, or not at all."""
+    graph = votes()
+    busy = observed(graph, events(graph, steps=24), engine="numpy")
+    independent = (1 - busy.rates["exc"]) ** 40
+    assert busy.silent["exc"] > 0.3 > independent
+    network, table = build(graph), COST["armv6m gcc"]
+    both = [
+        sum(costmodel.instructions(run.parts, table) for run in inference(network, activity))
+        for activity in (busy, replace(busy, silent={}))
+    ]
+    assert both[0] < both[1]
+
+
+def test_spikes_within_an_image_reach_further() -> None:
+    """What lies on the edges is seen by fewer windows: known, it is no longer assumed."""
+    graph = USUAL["few bits"]()
+    busy = observed(graph, events(graph, steps=6), engine="numpy")
+    assert 0 < busy.edges["l1"] < 22 / 42  # the share of the places
+    network = build(graph)
+    told = [
+        sum(run.parts.get("scatter row", 0.0) for run in inference(network, activity))
+        for activity in (busy, replace(busy, edges={}), replace(busy, edges={"l1": 22 / 42}))
+    ]
+    assert told[0] > told[1]
+    assert math.isclose(told[1], told[2], rel_tol=0.01)
+
+
+@pytest.mark.parametrize(("count", "rate", "most"), [(9, 0.3, 4), (30, 0.9, 7), (5, 0.0, 2)])
+def test_expected_blocks(count: int, rate: float, most: int) -> None:
+    seen = np.random.default_rng(1).binomial(count, rate, 200_000)
+    assert math.isclose(chances.blocks(count, rate, most), (-(-seen // most)).mean(), rel_tol=0.01)
+    assert math.isclose(chances.rest(count, rate, most), (seen % most).mean(), rel_tol=0.01)
+    assert (chances.blocks(count, 1.0, most), chances.rest(count, 1.0, most)) == (
+        -(-count // most), count % most,
+    )  # fmt: skip
+
+
+def test_a_refinement_counts_where_it_was_measured() -> None:
+    parts = Counts.of([("row", 2), ("row: twice", 2), ("other", 1)])
+    assert costmodel.instructions(parts, {"row": 10.0}) == 21
+    assert costmodel.instructions(parts, {"row": 10.0, "row: twice": -3.0}) == 15
 
 
 # --- where it is told ---
@@ -206,9 +274,10 @@ def test_a_header_tells_what_an_inference_takes() -> None:
     assert len(told.splitlines()) <= 150
 
 
-def test_cores_that_nobody_measured_have_no_cost() -> None:
+def test_cores_that_nobody_measured_have_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = mlp()
-    for name, known in (("attiny85", False), ("ch32v003", False), ("stm32h743xi", True)):
+    monkeypatch.delitem(COST, "rv32ec gcc")
+    for name, known in (("attiny85", True), ("ch32v003", False), ("stm32h743xi", True)):
         device = BACKEND.devices[name]
         assert BACKEND.models(device) == known
         found = BACKEND.cost(graph, device, Activity(10))
@@ -250,11 +319,14 @@ def test_compile_tells_it(tmp_path: Path, qspinn: Run) -> None:
     assert (tmp_path / "again" / "digits.h").read_text() == header
 
 
-def test_compile_refuses_what_takes_too_long(tmp_path: Path, qspinn: Run) -> None:
+def test_compile_refuses_what_takes_too_long(
+    tmp_path: Path, qspinn: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("compile", DIGITS, "--target", "mcu", "-o", tmp_path / "out")
     code, _, err = qspinn(*words, "--max-instructions", "1000")
     assert code == 1
     assert re.search(r"digits: an inference takes [\d,]+ instructions .* the limit is 1,000", err)
+    monkeypatch.delitem(COST, "rv32ec gcc")
     code, _, err = qspinn(*words, "--max-instructions", "1000", "--device", "ch32v003")
     assert code == 2
     assert "no model of the instructions of rv32ec" in err

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .costparts import Busy, stage_parts
+from .busy import Busy
+from .costparts import stage_parts
 from .eight import TILE, EightGather, EightUpdate
 from .eightparts import narrow_parts
 from .layout import WORD_BITS

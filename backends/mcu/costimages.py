@@ -1,11 +1,12 @@
 """What events of an image run, in counts of parts: their loops, convolutions, pools.
 
 How far an event reaches depends on where it is, and what a call sees on its band: both are counted
-over all rows and columns, as if events were equally likely everywhere.
+over all rows and columns, as if events were equally likely everywhere but on the edges.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -23,7 +24,9 @@ Columns = Mapping[int, float]
 """The share of a row's events by column."""
 
 
-def image_parts(drive: Drive, rate: float, rows: int, heard: float) -> Counts:
+def image_parts(
+    drive: Drive, rate: float, rows: int, heard: float, edges: float | None = None
+) -> Counts:
     """What a drive runs in a step, all bands of its layer together.
 
     Args:
@@ -31,6 +34,7 @@ def image_parts(drive: Drive, rate: float, rows: int, heard: float) -> Counts:
         rate: The share of the elements that hold an event.
         rows: Rows of the layer, where it is done in bands.
         heard: The chance that weights are stored for an event.
+        edges: The share of events on the outermost rows and columns, if that is known.
     """
     edge, kernel = drive.edge, drive.kernel
     image: Image = getattr(kernel, "image")  # noqa: B009  # kernels given a place have one
@@ -48,9 +52,25 @@ def image_parts(drive: Drive, rate: float, rows: int, heard: float) -> Counts:
     else:
         found = _valued(drive, image, rate, spans)
     each = rate * image.x.size * image.channels
-    events = {(f, y): each for f, span in spans.items() for y in span}
-    columns = dict.fromkeys(range(image.x.size), 1.0 / image.x.size)
+    by_row, by_column = _shares(image, edges)
+    events = {(f, y): each * image.y.size * by_row[y] for f, span in spans.items() for y in span}
+    columns = dict(enumerate(by_column))
     return _slot(drive) + found + _runs(kernel, events, columns, heard)
+
+
+def _shares(image: Image, edges: float | None) -> tuple[list[float], list[float]]:
+    """The shares of events by row and by column, as if one did not depend on the other."""
+    sizes = (image.y.size, image.x.size)
+    weight = 1.0
+    if edges is not None and min(sizes) >= 3:
+        low, high = 0.0, 64.0  # how many times an outermost row has the events of another
+        for _ in range(24):
+            weight = (low + high) / 2
+            inner = math.prod((size - 2) / (size - 2 + 2 * weight) for size in sizes)
+            low, high = (weight, high) if 1.0 - inner < edges else (low, weight)
+    rows, columns = ([weight, *[1.0] * (size - 2), weight] if size > 1 else [1.0]
+                     for size in sizes)  # fmt: skip
+    return [r / sum(rows) for r in rows], [c / sum(columns) for c in columns]
 
 
 def _slot(drive: Drive) -> Counts:
@@ -261,7 +281,13 @@ def _scatter(kernel: ScatterKernel, rows: Rows, columns: Columns) -> Counts:
     share = sum(columns.values())
     events = sum(rows.values()) * share
     hits = sum(n * _hits(y, row, first, kernel.band) for (first, row), n in rows.items()) * share
-    found = quotient_parts(across.last) + Counts.of([("scatter", 1)])
+    kind = "run" if across.runs and kernel.whole else ("places" if across.runs else "steps")
+    found = quotient_parts(across.last) + Counts.of(
+        [
+            ("scatter", 1), (f"scatter: {kind}", 1), ("scatter: padded", across.window.padding > 0),
+            (f"scatter: {'one row' if kernel.band == 1 else 'rows'}", 1),
+        ]
+    )  # fmt: skip
     if kernel.band != 1:
         found += quotient_parts(up.last)
     found = found.times(events)
@@ -269,7 +295,9 @@ def _scatter(kernel: ScatterKernel, rows: Rows, columns: Columns) -> Counts:
         found += Counts.of([("scatter one row", hits)])
     else:
         turns = sum(n * _turns(y, row) for (_, row), n in rows.items()) * share
-        found += Counts.of([("scatter turn", turns), ("scatter row", hits)])
+        found += Counts.of(
+            [("scatter turn", turns), ("scatter row", hits), (f"scatter row: {kind}", hits)]
+        )
     for column, part in columns.items():
         found += _added(kernel, column).times(hits * part / share)
     return found
@@ -281,10 +309,11 @@ def _added(kernel: ScatterKernel, column: int) -> Counts:
     runs = kernel.axes[1].runs
     if runs and kernel.whole:
         return _run(kernel, places)
-    each = _run(kernel, 1).times(places)
+    each = _place(kernel).times(places)
+    table = Counts.of([("scatter place", places), ("scatter place: runs", places * runs)])
     if runs:
-        return each + Counts.of([("scatter place", places)])
-    return each + Counts.of([("scatter step", _turns(x, column)), ("scatter place", places)])
+        return each + table
+    return each + table + Counts.of([("scatter step", _turns(x, column))])
 
 
 def _run(kernel: ScatterKernel, places: int) -> Counts:
@@ -293,6 +322,20 @@ def _run(kernel: ScatterKernel, places: int) -> Counts:
         return Counts.of([("scatter nothing", 1)])
     if not kernel.pairs:
         return row_parts(kernel, places * kernel.rows.count)
-    words = places * kernel.stride
-    at_once = int(kernel.adder.rsplit("_", 1)[1])
-    return Counts.of([("pairs", 1), (kernel.adder, words / at_once)])
+    return _pairs(kernel, places, "run")
+
+
+def _place(kernel: ScatterKernel) -> Counts:
+    """Adding the weights of one place, which compilers know the number of."""
+    return _pairs(kernel, 1, "place") if kernel.pairs else row_parts(kernel)
+
+
+def _pairs(kernel: ScatterKernel, places: int, how: str) -> Counts:
+    turns = places * kernel.stride / int(kernel.adder.rsplit("_", 1)[1])
+    of = f"{how} once" if turns == 1 and how == "place" else how
+    return Counts.of(
+        [
+            ("pairs", 1), (kernel.adder, turns), (f"pairs: {of}", 1),
+            (f"{kernel.adder}: {of}", turns),
+        ]
+    )  # fmt: skip

@@ -39,13 +39,16 @@ def _ranked(kernel: LinearKernel) -> bool:
 
 def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
     """What adding one row of weights takes, or a run of ``count`` of them."""
-    row, count = kernel.row, count or kernel.rows.count
+    row, alone, count = kernel.row, count == 0, count or kernel.rows.count
     if isinstance(row, SparseRow):
         return _sparse_parts(kernel, row)
     if not row.bits:
         return Counts.of([("even row", 1), (f"even {max(row.to.bits, 16)}", count)])
     at_once = max(row.lanes, 4)
     whole, rest = count // at_once, count % at_once
+    # What compilers write out: it depends on all of this.
+    of = f"to {row.to.bits}{_factor(kernel)}{'' if alone else ' run'}"
+    turn = {1: "once", 2: "twice", 3: "thrice"}.get(whole, "often") if alone else "often"
     # What weights, sums and factors take is added up: not all of them were seen together.
     each = [
         (f"lane to {row.to.bits}", count if row.to.bits != 16 else 0),
@@ -57,6 +60,9 @@ def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
         parts = [
             (what, 1), (f"{what} turn", whole), ("packed once", whole == 1),
             (f"{what} rest", rest > 0), (f"{what} rest lane", rest),
+            (f"{what} turn: {of}", whole), (f"{what} turn: {turn}", whole),
+            (f"{what}: {turn}", 1), (f"{what} rest: {rest} {of}", rest > 0),
+            (f"{what} rest lane: {of}", rest), (f"{what}: {of}", 1),
         ]  # fmt: skip
         return Counts.of([*parts, *each])
     if row.assembled and side_by_side(kernel):
@@ -69,6 +75,9 @@ def row_parts(kernel: RowKernel, count: int = 0) -> Counts:
         ("row", 1), ("row turn", whole if whole > 1 else 0), ("row once", whole == 1),
         (f"lane {row.bits}", whole * at_once), ("row rest", rest > 0), ("row rest turn", rest),
         (f"rest lane {row.bits}", rest), *each,
+        (f"row: {row.bits} {of}", 1), (f"row: {turn}", 1),
+        (f"row turn: {row.bits} {of}", whole), (f"row turn: {turn}", whole),
+        (f"row rest: {rest} {of}", rest > 0), (f"row rest: {row.bits} {of}", rest),
     ]  # fmt: skip
     return Counts.of(parts)
 
@@ -89,6 +98,13 @@ def fours_parts(values: float, rate: float) -> Counts:
     )  # fmt: skip
 
 
+def _factor(kernel: RowKernel) -> str:
+    """What weights are multiplied by."""
+    if kernel.valued:
+        return " of values"
+    return " shifted" if kernel.row.scaled else ""
+
+
 def _sparse_parts(kernel: RowKernel, row: SparseRow) -> Counts:
     """What adding one row takes of which only the weights that are not 0 are stored."""
     assert kernel.table is not None, "coded rows are tables"
@@ -96,7 +112,9 @@ def _sparse_parts(kernel: RowKernel, row: SparseRow) -> Counts:
     starts, elements = kernel.starts.values, kernel.table.values
     if row.code.kind == "gaps":
         stored = len(elements) / (len(starts) - 1)
-        return _times(row, stored) + Counts.of([("gaps", 1), ("gap", stored)])
+        return _times(row, stored) + Counts.of(
+            [("gaps", 1), ("gap", stored), (f"gap: {row.code.gap_bits} {row.code.signed}", stored)]
+        )
     marks = -(-kernel.rows.count // 8)
     maps = elements[starts[:, None] + np.arange(marks)]
     looked = np.ceil(np.log2(maps + 1)).sum() / len(starts)

@@ -22,11 +22,13 @@ CYCLES = {isa: column["cycles an instruction"] for isa, column in read("cycles")
 TYPICAL = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
 """The cores whose instructions a header tells: of others less is known."""
 
-AVR = "avr5 gcc"
-"""The column of the AVRs that multiply."""
+AVR, TINY = "avr5 gcc", "avr25 gcc"
+"""The columns of the AVRs that multiply, and of those that do not."""
 _AVRS = ("avr5", "avr51", "avr6")
+_ALONE = {**dict.fromkeys(_AVRS, AVR), "avr25": TINY, "rv32ec": "rv32ec gcc"}
+"""The columns of cores that no executor runs as they are."""
 
-_ISSUES = {"cortex-m7": 0.8, "cortex-m55": 0.9, "cortex-m85": 0.7, "rv32imc": 1.3}
+_ISSUES = {"cortex-m7": 0.8, "cortex-m55": 0.9, "cortex-m85": 0.7, "rv32imc": 1.3, "rv32ec": 1.5}
 """Cycles per instruction where `cycles` has no model: a guess, as makers' cores differ."""
 
 
@@ -35,8 +37,8 @@ def isa_of(core: str) -> str:
 
     GCC's code is counted where it was measured: it is what most people's builds are made of.
     """
-    if core in _AVRS:
-        return AVR if AVR in COST else ""
+    if (alone := _ALONE.get(core, "")) in COST:
+        return alone
     known = CORES.get(core)
     isa = known.isa if known is not None else ""
     return next((name for name in (f"{isa} gcc", f"{isa} clang") if name in COST), "")
@@ -44,11 +46,14 @@ def isa_of(core: str) -> str:
 
 UNSEEN = 1.0
 """Instructions of a part that no network had that was measured."""
+REFINES = ": "
+"""In the name of what a part takes more, or less, in a case of its own: before the case."""
 
 
 def instructions(parts: Counts, table: Mapping[str, float]) -> float:
     """What parts take."""
-    return sum(count * table.get(part, UNSEEN) for part, count in parts.items())
+    unseen = ((part, 0.0 if REFINES in part else UNSEEN) for part in parts)
+    return sum(parts[part] * table.get(part, least) for part, least in unseen)
 
 
 def cost(network: Network, device: Device, activity: Activity) -> Cost | None:

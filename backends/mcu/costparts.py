@@ -13,56 +13,23 @@ from functools import singledispatch
 
 from qspinn.cost import Activity
 
+from .busy import Busy
+from .chances import mean, mixed
 from .costimages import image_parts
 from .costkernels import event_parts, fours_parts
-from .kept import Kept
-from .kernels import Kernel, LateralKernel, LinearKernel, PoolKernel
+from .kernels import LateralKernel
 from .network import Banded, Copy, Drive, Edge, Gather, Network, Read, Stage, Start, Turn, Update
 from .running import Counts
 from .scan import scan
-from .updateparts import in_image, line_parts, load_parts, parted, ways, write_parts
-
-
-@dataclass(frozen=True)
-class Busy:
-    """A network at work, with Helium or not: stages ask how much of something there is."""
-
-    network: Network
-    activity: Activity
-    vectors: bool = False
-
-    def rate(self, edge: Edge) -> float:
-        """The share of an array's elements that hold an event in a step."""
-        source = self.network.sources.get(edge.at)
-        if source is None or not source.node:
-            return 1.0
-        steps = self.activity.steps
-        arrived = max(steps - source.delay, 0) / steps  # what is late does not arrive any more
-        rate = min(self.activity.rate(source.node), 1.0) * arrived
-        return 1.0 - (1.0 - rate) ** source.window
-
-    def heard(self, edge: Edge, kernel: Kernel) -> float:
-        """The share of an array's events that weights are stored for."""
-        while isinstance(kernel, PoolKernel):
-            kernel = kernel.next
-        return self.stored(edge, kernel.kept if isinstance(kernel, LinearKernel) else None)
-
-    def stored(self, edge: Edge, kept: Kept | None) -> float:
-        """The same where it is known which rows are stored."""
-        if kept is None:
-            return 1.0
-        source = self.network.sources.get(edge.at)
-        return self.activity.heard.get(source.node if source else "", kept.count / kept.size)
-
-    def sent(self, mask: str) -> float:
-        """The share of neurons whose bit is set in a mask, by its member."""
-        source = self.network.sources.get(f"s->{mask}")
-        return self.activity.rate(source.node) if source and source.node else 0.0
-
-    def calls(self, stage: Stage) -> int:
-        """How often a stage is called in a step."""
-        return -(-stage.bands.rows // stage.bands.height) if stage.bands else 1
-
+from .updateparts import (
+    in_image,
+    line_parts,
+    live_values,
+    load_parts,
+    parted,
+    ways,
+    write_parts,
+)
 
 Runs = Mapping[str, Counts]
 """What is run, by the name of the emitted function."""
@@ -119,7 +86,7 @@ def _(stage: Gather, busy: Busy) -> Counts:
     for drive in stage.drives:
         if drive.kernel.by_place:  # in all bands: each sees a part of the image
             heard = busy.heard(drive.edge, drive.kernel)
-            found += image_parts(drive, busy.rate(drive.edge), rows, heard)
+            found += image_parts(drive, busy.rate(drive.edge), rows, heard, busy.edges(drive.edge))
         else:
             found += drive_parts(drive, busy)
     return found
@@ -155,10 +122,11 @@ def drive_parts(drive: Drive, busy: Busy) -> Counts:
     edge, kernel = drive.edge, drive.kernel
     rate = busy.rate(edge)
     found = event_parts(kernel, busy.heard(edge, kernel)).times(edge.size * rate)
-    found += events_parts(edge, rate, valued=kernel.valued)
+    bursts = busy.bursts(edge)
+    found += mixed(bursts, lambda rate: events_parts(edge, rate, valued=kernel.valued))
     if isinstance(kernel, LateralKernel):
-        silent = (1.0 - rate) ** edge.size
-        found += Counts.of([("spread", 1), ("spread element", kernel.size * (1.0 - silent))])
+        some = mean(bursts, lambda rate: 1.0 - (1.0 - rate) ** edge.size)
+        found += Counts.of([("spread", 1), ("spread element", kernel.size * some)])
     return found
 
 
@@ -234,13 +202,19 @@ def each_neuron(stage: Update, sent: float = 0.0) -> Counts:
     if two:
         calm, others = two
         found += _each(calm).times(1.0 - sent) + _each(others).times(sent)
-    return found.times(stage.size)
+    return (found + pressure(stage)).times(stage.size)
 
 
 def one_way(stage: Update, neurons: float) -> Counts:
     """The same of so many neurons that all go one way."""
     parts = load_parts(stage.loads) + line_parts(stage.lines) + write_parts(stage.writes)
-    return _each(parts).times(neurons)
+    return (_each(parts) + pressure(stage)).times(neurons)
+
+
+def pressure(stage: Update) -> Counts:
+    """Values that are needed at once and that cores may have no registers for."""
+    live = live_values(stage)
+    return Counts.of([("each spilled", max(live - 6, 0)), ("each spilled more", max(live - 10, 0))])
 
 
 _ALIKE = {
@@ -249,11 +223,13 @@ _ALIKE = {
     ),
     **dict.fromkeys(("load member", "load table", "store"), "access"),
 }
-"""What takes about an instruction each: which of them takes less cannot be told apart."""
+"""What takes about an instruction each: which of them takes less is a refinement."""
 
 
 def _each(parts: Mapping[str, int]) -> Counts:
-    return Counts.of((f"each {_ALIKE.get(part, part)}", count) for part, count in parts.items())
+    found = Counts.of((f"each {_ALIKE.get(part, part)}", count) for part, count in parts.items())
+    alike = ((f"each {_ALIKE[part]}: {part}", n) for part, n in parts.items() if part in _ALIKE)
+    return found + Counts.of(alike)
 
 
 def _resets(stage: Update) -> list[tuple[str, int]]:
@@ -271,12 +247,16 @@ def _(stage: Banded, busy: Busy) -> Counts:
     return Counts.of([("banded", 1), ("banded call", bands), ("banded input", bands * reads)])
 
 
+_FEW = 4
+"""Turns of a loop that compilers write out."""
+
+
 @stage_parts.register
 def _(stage: Copy, busy: Busy) -> Counts:
     wide = " 64" if stage.type.bits == 64 else ""
     slots = (" " in stage.at) + (" " in stage.source.at)
-    if stage.count == 1:
-        return Counts.of([("copy one", 1)])
+    if stage.count <= _FEW:
+        return Counts.of([("copy few", 1), ("copy one", stage.count), ("copy few slots", slots)])
     return Counts.of([("copy", 1), (f"copy element{wide}", stage.count), ("copy slot", slots)])
 
 
@@ -293,7 +273,8 @@ def _(stage: Read, busy: Busy) -> Counts:
         wide = " 64" if edge.type.bits == 64 else ""
         found += Counts.of([(f"read dense {stage.readout}{wide}", edge.size)])
     else:
-        found += scan_parts(edge.size, rate, edge.words)
+        bursts = busy.bursts(edge)
+        found += mixed(bursts, lambda rate: scan_parts(edge.size, rate, edge.words))
         found += Counts.of([(f"note {stage.readout}", edge.size * rate)])
     if stage.vote is not None:
         votes = edge.size * (rate if edge.kind == "mask" else 1.0)

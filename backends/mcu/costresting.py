@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .costparts import Busy, Runs, each_neuron, stage_runs
+from .busy import Busy
+from .costparts import Runs, each_neuron, stage_runs
 from .foursparts import quad_parts
 from .kernels import Kernel, PoolKernel
 from .network import Drive, Update

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import NormalDist
 
-from .costparts import Busy, Runs, events_parts, one_way, stage_runs
-from .network import Update
+from .busy import Busy
+from .chances import Bursts, blocks, mean, mixed, rest
+from .costparts import Runs, events_parts, one_way, stage_runs
+from .network import Start, Update
 from .packedimage import PackedImage
 from .packedlif import PackedLif
 from .running import Counts
@@ -32,13 +35,17 @@ def _(stage: Tile, busy: Busy) -> Runs:
         rows = events * busy.stored(drive.edge, drive.kept)
         again, chunks = _again(drive, rows)
         late = again * (chunks - 1) / chunks
+        stored = drive.edge.size if drive.kept is None else drive.kept.count
+        bursts = busy.bursts(drive.edge)
         for more, calls, share in (
             (nth > 0, 1.0, 1.0 - late),
             (True, again * (chunks - 1), late),
         ):
             adder = f"{prefix}_{drive.adder(more).name}"
             if calls:
-                sums = adder_runs(drive.rows.form, rows * share / calls, more)
+                heard = rows / events * share / calls if events else 0.0
+                each = [(s, rate * drive.edge.size * heard / stored) for s, rate in bursts]
+                sums = adder_runs(drive.rows.form, stored, each, more)
                 add(adder, sums.times(calls * stage.tiles))
         if drive.made is not None:
             listed = _list(drive, busy)
@@ -46,8 +53,7 @@ def _(stage: Tile, busy: Busy) -> Runs:
             add(drive.fill, Counts.of([("list part", again * stage.tiles * (chunks - 1))]))
     if (packed := stage.packed) is not None:
         fired, lone = fired_words(stage.update, busy), stage.update.size % 2
-        alone = lone + (0.0 if packed.spikes else 2 * fired)
-        add(stage.exact, exactly(stage.update, alone))
+        add(stage.exact, exact_runs(stage.update, packed, fired, lone))
         if packed.spikes:
             add(stage.spike, spikes(packed, fired))
     return found
@@ -93,39 +99,50 @@ def _(stage: PackedImage, busy: Busy) -> Runs:
         [("pairs", busy.calls(stage)), ("pair", update.size // 2), ("mask word", update.words)]
     )
     found = {stage.name: pairs + words(packed, update.size // 2, fired)}
-    alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
+    alone = exact_runs(update, packed, fired)
     found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
     if packed.spikes:
         found[stage.spike] = spikes(packed, fired) + Counts.of([("spike by place", fired)])
     return found
 
 
-def adder_runs(form: TileForm, rows: float, more: bool) -> Counts:
-    """What a call of the function that adds rows takes."""
+def adder_runs(form: TileForm, size: int, bursts: Bursts, more: bool) -> Counts:
+    """What a call of the function that adds rows takes.
+
+    Args:
+        form: How rows are packed.
+        size: How many there are.
+        bursts: The share of them that events add.
+        more: Whether it adds to sums that there are already.
+    """
+
+    def counted(value: Callable[[int, float, int], float], most: int) -> float:
+        return mean(bursts, lambda rate: value(size, min(rate, 1.0), most))
+
+    rows = mean(bursts, lambda rate: size * rate)
     of = form_of(form) + (" s" if form.field == 8 and form.shift and form != WHOLE else "")
     parts: list[tuple[str, float]] = [
         (f"tile{of} more" if more else f"tile{of}", 1),
         (f"tile row{of}", rows),
     ]
     if form.field == 8 and form.together > 1:
-        parts.append((f"tile rest{of}", (form.together - 1) / 2))
+        parts.append((f"tile rest{of}", counted(rest, form.together)))
     elif form.field == 4:
-        parts.append((f"tile block{of}", _blocks(rows, form.block)))
+        parts.append((f"tile block{of}", counted(blocks, form.block)))
+        parts.append((f"tile rest{of}", form.together > 1 and counted(rest, form.together)))
     elif form.field < 4:
-        parts.append((f"tile part{of}", _blocks(rows, form.block)))
-        parts.append((f"tile block{of}", _blocks(rows, form.blocks)))
+        parts.append((f"tile part{of}", counted(blocks, form.block)))
+        parts.append((f"tile block{of}", counted(blocks, form.blocks)))
     return Counts.of(parts)
-
-
-def _blocks(rows: float, most: int) -> float:
-    """About how many blocks of so many rows there are, the last of which is not full."""
-    return min(rows, rows / most + (most - 1) / (2 * most))
 
 
 def spikes(packed: PackedLif, fired: float) -> Counts:
     """What words take in which neurons do no more than spike, beside the call."""
     return Counts.of(
         [
+            ("spiking", fired), (f"spiking {packed.spikes}", fired),
+            ("spiking subtracts", fired * (packed.reset is None)),
+            ("spiking move", fired * bool(packed.move)),
             ("spike narrow", fired * (packed.narrow > 0)), ("spike low", fired * (packed.low > 0)),
             ("spike fresh", fired * (packed.fresh > 0)), ("spike gap", fired * packed.compares),
             ("spike threshold", fired * (packed.thresholds is not None)),
@@ -133,9 +150,29 @@ def spikes(packed: PackedLif, fired: float) -> Counts:
     )  # fmt: skip
 
 
-def exactly(update: Update, neurons: float) -> Counts:
-    """What the exact update of so many neurons takes."""
-    return one_way(update, neurons) + Counts.of([("exact", neurons)])
+def exact_runs(update: Update, packed: PackedLif, fired: float, lone: float = 0.0) -> Counts:
+    """What the exact update runs: of words that fire, or of those that do more than that.
+
+    Args:
+        update: The neurons.
+        packed: Their update in pairs.
+        fired: Words of which one fires.
+        lone: Neurons that are always done alone.
+    """
+    found = one_way(update, lone) + Counts.of([("exact", lone), ("exact call", lone)])
+    if not packed.spikes:
+        return found + one_way(update, 2 * fired) + Counts.of(
+            [("exact", 2 * fired), ("exact call", fired)]
+        )  # fmt: skip
+    # A share that depends on the data, of neurons that are far from their threshold.
+    how = f"{packed.spikes} {'subtracts' if packed.reset is None else 'resets'}"
+    often = fired * fired / max(update.size // 2, 1)
+    return found + Counts.of(
+        [
+            ("exact after spike", fired), (f"exact after spike: {how}", fired),
+            ("exact after spike: often", often), (f"exact after spike: often {how}", often),
+        ]
+    )  # fmt: skip
 
 
 def _again(drive: TileDrive, rows: float) -> tuple[float, float]:
@@ -156,8 +193,10 @@ def _list(drive: TileDrive, busy: Busy) -> Counts:
     if drive.edge.kind == "list":
         found += Counts.of([("caller's event", events)])
     else:
-        scanned = events_parts(drive.edge, rate, valued=False).items()
-        found += Counts.of((f"listed {part}", count) for part, count in scanned)
+        scanned = mixed(
+            busy.bursts(drive.edge), lambda rate: events_parts(drive.edge, rate, valued=False)
+        )
+        found += Counts.of((f"listed {part}", count) for part, count in scanned.items())
     if drive.kept is not None:
         share = busy.stored(drive.edge, drive.kept)
         ranks = drive.kept.ranks is not None
@@ -187,9 +226,14 @@ def _stage(stage: Tile, busy: Busy) -> Counts:
 
 
 def fired_words(update: Update, busy: Busy) -> float:
-    """Words of two neurons of which one fires."""
+    """Words of two neurons of which one fires: neighbours, but in images that lie by place."""
     rate = busy.sent(update.mask)
-    return float(update.size // 2 * (1.0 - (1.0 - rate) ** 2))
+    share = 1.0 - (1.0 - rate) ** 2 if update.place else busy.pair(update.mask)
+    return float(update.size // 2 * share)
+
+
+def _coded(start: Start | None) -> bool:
+    return start is not None and start.codes is not None
 
 
 def _pairs(stage: Tile, packed: PackedLif, fired: float) -> Counts:
@@ -210,6 +254,10 @@ def words(packed: PackedLif, pairs: int, fired: float) -> Counts:
             ("pair leak", packed.decay.shift > 0 and not packed.decay.factor and pairs),
             ("pair gain", packed.gain > 0 and pairs), ("pair gap", packed.compares and pairs),
             ("pair bias", len(packed.biases) * pairs), ("pair low", packed.low > 0 and pairs),
+            ("pair bias: factor", sum(b.factor != 1 for b in packed.biases) * pairs),
+            ("pair bias: codes", sum(b.codes is not None for b in packed.biases) * pairs),
+            ("pair bias: two", sum(b.table is None for b in packed.biases) * pairs),
+            ("pair threshold: codes", _coded(packed.thresholds) and pairs),
             ("pair threshold", packed.thresholds is not None and pairs),
             ("pair narrow", packed.narrow > 0 and pairs),
             ("pair move", bool(packed.move) and pairs),

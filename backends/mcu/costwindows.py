@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .busy import Busy
 from .costkernels import quotient_parts
-from .costparts import Busy, Runs, each_neuron, events_parts, stage_runs
+from .costparts import Runs, each_neuron, events_parts, stage_runs
 from .costresting import fours
-from .costtiles import adder_runs, exactly, fired_words, spikes, words
+from .costtiles import adder_runs, exact_runs, fired_words, spikes, words
 from .packedfours import PackedFours
 from .running import Counts
 from .scan import scan
@@ -19,7 +20,8 @@ def _(stage: Windows, busy: Busy) -> Runs:
     rate, fired = busy.rate(stage.edge), fired_words(update, busy)
     listed = rate * elements(stage)
     adder = f"{busy.network.prefix}_{stage.adder.name}"
-    sums = adder_runs(stage.rows.form, listed / stage.places, False)
+    share = listed / stage.places / stage.bits.taps
+    sums = adder_runs(stage.rows.form, stage.bits.taps, ((1.0, share),), False)
     found = {
         stage.marking: _marking(stage, rate),
         stage.listing: _listing(stage, rate, listed),
@@ -41,7 +43,7 @@ def _(stage: Windows, busy: Busy) -> Runs:
         quads, spiking = fours(packed, update, busy)
         own += Counts.of([("quad window", update.size // 4)]) + quads
         return {**found, stage.name: own, stage.spike: spiking}
-    alone = exactly(update, 0.0 if packed.spikes else 2 * fired)
+    alone = exact_runs(update, packed, fired)
     found[stage.exact] = alone + Counts.of([("exact by place", 0 if packed.spikes else fired)])
     if packed.spikes:
         found[stage.spike] = spikes(packed, fired) + Counts.of([("spike by place", fired)])

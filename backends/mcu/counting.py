@@ -42,19 +42,26 @@ API = ("reset", "step", "winner")
 """The functions that are called from outside while it is counted."""
 
 
-def spans_of(image: bytes, network: Network) -> tuple[Span, ...]:
+def spans_of(image: bytes, network: Network, apart: bool = False) -> tuple[Span, ...]:
     """The functions of a linked image, in the order of their addresses.
 
     What is neither a stage nor called from outside helps whoever calls it.
+
+    Args:
+        image: The image.
+        network: What it is of.
+        apart: Whether each function of the network counts for itself.
     """
     table = tool("elftools.elf.elffile").ELFFile(io.BytesIO(image)).get_section_by_name(".symtab")
-    counted = {f"{network.prefix}_{name}" for name in API} | {s.name for s in network.stages}
+    prefix = f"{network.prefix}_"
+    counted = {f"{prefix}{name}" for name in API} | {s.name for s in network.stages}
     found: dict[int, Span] = {}
     for symbol in table.iter_symbols():
         if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_size"]:
             start = symbol["st_value"] & ~1
-            end, helps = start + symbol["st_size"], symbol.name not in counted
-            found[start] = Span(symbol.name, start, end, helps)
+            end, name = start + symbol["st_size"], symbol.name
+            helps = not (name in counted or (apart and name.startswith(prefix)))
+            found[start] = Span(name, start, end, helps)
     return tuple(found[start] for start in sorted(found))
 
 
@@ -161,16 +168,23 @@ class Meter:
 
 
 def count(
-    files: Files, network: Network, data: IntArray, core: Core, compiler: str = "clang"
+    files: Files,
+    network: Network,
+    data: IntArray,
+    core: Core,
+    compiler: str = "clang",
+    apart: bool = False,
 ) -> Counts:
     """Everything that a batch (batch, steps, *shape) runs on a core of unicorn: exact.
+
+    With ``apart`` each function of the network counts for itself.
 
     Raises:
         ToolchainError: The compiler or unicorn is not installed.
         BackendError: The compiler or unicorn does not know the core, or a step is refused.
     """
     batch, steps = data.shape[:2]
-    spans = spans_of(linked(files, network.prefix, core, compiler), network)
+    spans = spans_of(linked(files, network.prefix, core, compiler), network, apart)
     board = Board(files, network, core, compiler)
     meter = Meter(board.emulator, spans)
     rows: list[tuple[IntArray, IntArray]] = []

@@ -171,6 +171,7 @@ def linked(files: Files, prefix: str, core: Core, compiler: str = "clang") -> by
     command = [
         *toolchain.compiler(core, compiler), "-nostdlib", f"-Wl,-e,{prefix}_step",
         "-Wl,--no-gc-sections", f"{prefix}.c", "-o", "image.elf",
+        *(["-lgcc"] if core is toolchain.RV32EC else []),  # it multiplies
     ]  # fmt: skip
     toolchain.compile_(command, built.folder)
     return (built.folder / "image.elf").read_bytes()

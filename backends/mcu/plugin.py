@@ -36,7 +36,12 @@ def plugin() -> Built:
 
 
 def count_qemu(
-    files: Files, network: Network, data: IntArray, core: Core, compiler: str = "gcc"
+    files: Files,
+    network: Network,
+    data: IntArray,
+    core: Core,
+    compiler: str = "gcc",
+    apart: bool = False,
 ) -> Counts:
     """Everything that a batch (batch, steps, *shape) runs on a board of QEMU: exact, no cycles.
 
@@ -48,7 +53,7 @@ def count_qemu(
     command = emulation(core)
     library = plugin().folder / "count.so"
     folder = image(files, network, core, compiler, PAINTED).folder
-    found = spans_of((folder / "image.elf").read_bytes(), network)
+    found = spans_of((folder / "image.elf").read_bytes(), network, apart)
     spans = [span for span in found if span.name.startswith(f"{network.prefix}_")]
     (folder / "ranges.txt").write_text("".join(_line(span, network) for span in spans))
     command += ["-plugin", f"{library},ranges=ranges.txt,out=counts.txt"]
@@ -70,7 +75,12 @@ def count_qemu(
 
 
 def counted(
-    files: Files, network: Network, data: IntArray, core: Core, compiler: str = "gcc"
+    files: Files,
+    network: Network,
+    data: IntArray,
+    core: Core,
+    compiler: str = "gcc",
+    apart: bool = False,
 ) -> Counts:
     """The same on any core that is emulated: by unicorn where it knows the core, else by QEMU.
 
@@ -79,8 +89,8 @@ def counted(
         BackendError: The program fails, or nothing emulates the core.
     """
     if core.unicorn or not core.arm:
-        return count(files, network, data, core, compiler)
-    return count_qemu(files, network, data, core, compiler)
+        return count(files, network, data, core, compiler, apart)
+    return count_qemu(files, network, data, core, compiler, apart)
 
 
 def _line(span: Span, network: Network) -> str:

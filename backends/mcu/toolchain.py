@@ -78,6 +78,9 @@ CORES = {
     )
 }  # fmt: skip
 
+RV32EC = Core("rv32ec", "rv32ec", _RISCV, "generic_rv32+e+c", ("-march=rv32ec", "-mabi=ilp32e"), "")
+"""The core of a CH32V003, sixteen registers and no multiplier: counted, and not run by `check`."""
+
 COMPILERS = ("clang", "gcc")
 FREESTANDING = ("-O2", "-std=c99", "-ffreestanding", "-fno-builtin", "-fno-unwind-tables")
 
