@@ -138,7 +138,10 @@ def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
     compiles(tmp_path, *command, "-c", f"{network.prefix}.c", "-o", "gcc.o")
     real = sections(tmp_path / "gcc.o")
     holes = 8 * len(network.tables) if core == "cortex-m55" else 0  # tables begin at 8 bytes
-    assert 0 <= real["rodata"] - flash_data(predicted) <= holes
+    # GCC for RISC-V keeps small tables apart.
+    parts = elf_of(tmp_path / "gcc.o").iter_sections()
+    small = sum(part["sh_size"] for part in parts if part.name.startswith(".srodata"))
+    assert 0 <= real["rodata"] + small - flash_data(predicted) <= holes
     assert real["data"] == real["bss"] == 0
     promised = code_bytes(network, on(core), "gcc")
     assert abs(promised / real["text"] - 1) < nearly(name, "gcc", core), f"{real['text']} B"
