@@ -196,6 +196,78 @@ def few_bits(rng: np.random.Generator, nth: int) -> Graph:
     return chain("few_bits", *nodes)
 
 
+def deep(rng: np.random.Generator, nth: int) -> Graph:
+    """Four to seven dense layers, each with neurons and weights of its own kind, or all alike."""
+    count = int(rng.integers(4, 8))
+    sizes = rng.choice((9, 12, 16, 20, 24, 33, 48, 60, 64, 80, 100), count + 1).tolist()
+    alike, bits = nth % 2 == 0, rng.choice((2, 3, 4, 6, 8, 8, 8, 16), count).tolist()
+    kinds = [_neuron(rng) for _ in range(count)]
+    biases = rng.random(count) < 0.5
+    nodes: list[Node] = [Input(name="x", shape=(sizes[0],))]
+    for i, (ins, outs) in enumerate(itertools.pairwise(sizes), 1):
+        at = 0 if alike else i - 1
+        made = dense(rng, f"fc{i}", nodes[-1].name, outs, ins, bits[at], bias=bool(biases[at]))
+        own = rng.integers(20, 90, outs) if kinds[at].pop("own", 0) else int(rng.integers(20, 90))
+        kinds[at] = {**kinds[at], "own": int(isinstance(own, np.ndarray))}
+        options = {k: v for k, v in kinds[at].items() if k != "own"}
+        nodes += [made, lif(f"lif{i}", f"fc{i}", outs, own, **options)]
+    readout = str(rng.choice(("count", "count", "first_spike")))
+    return chain("deep", *nodes, readout=readout)
+
+
+def _neuron(rng: np.random.Generator) -> dict[str, object]:
+    """What makes a leaky neuron another: mostly little."""
+    options: dict[str, object] = {
+        "reset": str(rng.choice((*RESETS, "subtract"))), "compare": str(rng.choice(COMPARES)),
+    }  # fmt: skip
+    if rng.random() < 0.3:
+        options["synapse"] = "new"
+    for name, odds in (("bias", 0.2), ("refractory", 0.15), ("own", 0.3)):
+        if rng.random() < odds:
+            options[name] = True
+    return options
+
+
+def _wide(rng: np.random.Generator, nth: int) -> Graph:
+    """Layers whose states lie far from each other."""
+    if nth % 2:
+        side, channels = int(rng.choice((16, 18, 24, 28))), int(rng.choice((8, 12, 20)))
+        return convolutional("wide", side, channels)
+    sizes = rng.choice((256, 400, 512, 700, 1000), int(rng.integers(2, 4))).tolist()
+    return mlp("wide", (int(rng.choice((20, 64, 200))), *sizes, 10), int(rng.choice((2, 4, 8))))
+
+
+def _pictures(rng: np.random.Generator, nth: int) -> Graph:
+    """Two convolutions of another kernel each, perhaps pooled, with neurons of any kind."""
+    side, ins = int(rng.integers(8, 17)), int(rng.integers(1, 4))
+    nodes: list[Node] = [Input(name="x", shape=(ins, side, side))]
+    source = "x"
+    for i in range(1, 3):
+        outs, kernel = int(rng.choice((4, 6, 8, 9, 12, 16))), int(rng.choice((3, 3, 5)))
+        pad = int(rng.choice((0, kernel // 2))) if side > 6 else kernel // 2
+        weight = weights(rng, (outs, ins, kernel, kernel), str(rng.choice(("s8", "s8", "s4", "t"))))
+        side += 2 * pad - kernel + 1
+        made = Conv2d(name=f"c{i}", inputs=(source,), weight=weight, padding=(pad, pad))
+        options = _neuron(rng)
+        own = options.pop("own", False)
+        level = rng.integers(100, 400, (outs, 1, 1)) if own else int(rng.integers(100, 400))
+        nodes += [made, lif(f"lif{i}", f"c{i}", (outs, side, side), level, **options)]
+        source, ins = f"lif{i}", outs
+        if side % 2 == 0 and rng.random() < 0.5:
+            nodes.append(SumPool2d(name=f"pool{i}", inputs=(source,), kernel=(2, 2), stride=(2, 2)))
+            source, side = f"pool{i}", side // 2
+    nodes.append(Flatten(name="flat", inputs=(source,)))
+    nodes.append(dense(rng, "fc", "flat", 10, ins * side * side))
+    nodes.append(lif("lif", "fc", 10, 60, **{k: v for k, v in _neuron(rng).items() if k != "own"}))
+    return chain("pictures", *nodes)
+
+
+def several(nth: int) -> Graph:
+    """A network of many layers, or of large ones, or of images."""
+    rng = np.random.default_rng(50_000 + nth)
+    return SEVERAL[nth % len(SEVERAL)](rng, nth // len(SEVERAL))
+
+
 def level(weight: Param, ins: int) -> int:
     """A threshold that a tenth of the inputs reach now and then."""
     values = weight.values
@@ -241,4 +313,7 @@ def rowed(kind: str) -> Graph:
 MADE: tuple[Callable[[np.random.Generator, int], Graph], ...] = (
     _mlp, _conv, _leaky, _formats, _recurrent, _strided, _deaf, _leaky, _camera, _pruned, _voting,
     _valued, few_bits,
+)  # fmt: skip
+SEVERAL: tuple[Callable[[np.random.Generator, int], Graph], ...] = (
+    deep, _wide, deep, _pictures,
 )  # fmt: skip

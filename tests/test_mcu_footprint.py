@@ -14,7 +14,7 @@ from qspinn.backends.mcu import BACKEND
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.codesize import code_bytes
 from qspinn.backends.mcu.emulate import linked, stack_bytes
-from qspinn.backends.mcu.toolchain import CORES
+from qspinn.backends.mcu.toolchain import CORES, gcc_of
 
 from mcu_builds import (
     chain,
@@ -39,6 +39,7 @@ from qspinn.ir import Graph, Input
 from qspinn.memory import Device, Footprint, excesses
 
 CORES_TESTED = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m33", "rv32imc")
+SIZED = (*CORES_TESTED, "cortex-m7", "cortex-m55")
 
 
 def cuba() -> Graph:
@@ -89,21 +90,27 @@ def flash_data(footprint: Footprint) -> int:
 
 
 OFF: Mapping[str, Mapping[str, float]] = {
-    "clang": {"mlp": 0.05, "conv": 0.035, "deep": 0.04, "wide conv": 0.035},
-    "gcc": {"deep": 0.07, "packed": 0.045, "camera": 0.04},
+    "clang": {"mlp": 0.035, "conv": 0.04, "deep": 0.05, "few bits": 0.04},
+    "gcc": {"packed": 0.035, "camera": 0.04},
 }
 """How far an estimate of code is off, at most, where that is more than `NEAR`: parts add up only
 roughly."""
+HELIUM_OFF: Mapping[str, Mapping[str, float]] = {
+    "clang": {"packed": 0.04, "deaf": 0.04, "cuba": 0.045, "camera": 0.04},
+    "gcc": {"mlp": 0.05, "votes": 0.075, "few bits": 0.075},
+}
+"""The same on a Cortex-M55, for which compilers write some loops with vectors."""
 NEAR = 0.03
 
 
-def nearly(name: str, compiler: str) -> float:
+def nearly(name: str, compiler: str, core: str) -> float:
     """How far an estimate of code is off, at most."""
-    return OFF[compiler].get(name, NEAR)
+    off = HELIUM_OFF if core == "cortex-m55" else OFF
+    return off[compiler].get(name, NEAR)
 
 
 @pytest.mark.needs("zig", "unicorn")
-@pytest.mark.parametrize("core", CORES_TESTED)
+@pytest.mark.parametrize("core", SIZED)
 @pytest.mark.parametrize("name", USUAL)
 def test_usual_networks(name: str, core: str, tmp_path: Path) -> None:
     """Constants to the byte, no variables, the struct by its own assertion, code nearly."""
@@ -113,23 +120,31 @@ def test_usual_networks(name: str, core: str, tmp_path: Path) -> None:
     assert real["rodata"] == flash_data(predicted)
     assert real["data"] == real["bss"] == 0
     assert predicted.of("state") == network.struct.bytes
-    assert abs(predicted.of("code") / real["text"] - 1) < nearly(name, "clang"), f"{real['text']} B"
+    assert abs(predicted.of("code") / real["text"] - 1) < nearly(name, "clang", core), (
+        f"{real['text']} B"
+    )
 
 
-@pytest.mark.needs("arm-gcc", "unicorn")
-@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m33"])
+@pytest.mark.needs("arm-gcc", "riscv-gcc", "unicorn")
+@pytest.mark.parametrize("core", SIZED)
 @pytest.mark.parametrize("name", USUAL)
 def test_usual_networks_with_gcc(name: str, core: str, tmp_path: Path) -> None:
     """Constants to the byte again, and the code that the header promises GCC's users."""
     graph = USUAL[name]()
     network, predicted = write(tmp_path, graph, device=on(core).name), footprint_of(graph, core)
-    command = ("arm-none-eabi-gcc", *CORES[core].gcc, "-O2", "-std=c99")
+    # Debian's GCC for RISC-V comes without a stdint.h of a C library.
+    more = () if CORES[core].arm else ("-ffreestanding",)
+    command = (gcc_of(CORES[core]), *CORES[core].gcc, "-O2", "-std=c99", *more)
     compiles(tmp_path, *command, "-c", f"{network.prefix}.c", "-o", "gcc.o")
     real = sections(tmp_path / "gcc.o")
-    assert real["rodata"] == flash_data(predicted)
+    holes = 8 * len(network.tables) if core == "cortex-m55" else 0  # tables begin at 8 bytes
+    # GCC for RISC-V keeps small tables apart.
+    parts = elf_of(tmp_path / "gcc.o").iter_sections()
+    small = sum(part["sh_size"] for part in parts if part.name.startswith(".srodata"))
+    assert 0 <= real["rodata"] + small - flash_data(predicted) <= holes
     assert real["data"] == real["bss"] == 0
     promised = code_bytes(network, on(core), "gcc")
-    assert abs(promised / real["text"] - 1) < nearly(name, "gcc"), f"{real['text']} B"
+    assert abs(promised / real["text"] - 1) < nearly(name, "gcc", core), f"{real['text']} B"
     header = (tmp_path / f"{network.prefix}.h").read_text()
     assert re.search(rf"_CODE_BYTES +{promised}u", header)
 
@@ -157,7 +172,7 @@ def test_code_of_an_unknown_core_is_not_measured(tmp_path: Path) -> None:
 @pytest.mark.needs("zig", "unicorn")
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "rv32imc"])
 def test_random_networks(core: str, tmp_path: Path) -> None:
-    """Constants to the byte; of code, even with invented models, most networks within 6 %."""
+    """Constants to the byte; of code, even with invented models, most networks within 4.5 %."""
     errors, dropped = [], 0
     for seed in range(700, 730):
         graph, _ = random_network(seed)
@@ -171,8 +186,8 @@ def test_random_networks(core: str, tmp_path: Path) -> None:
         dropped += sum(size > 4 for size in gone)
         errors.append(abs(predicted.of("code") / real["text"] - 1))
     assert dropped <= 2
-    assert np.median(errors) < 0.06
-    assert max(errors) < 0.35
+    assert np.median(errors) < 0.045
+    assert max(errors) < 0.2
 
 
 @pytest.mark.needs("zig", "unicorn")

@@ -39,7 +39,7 @@ from .tileparts import (
 )
 from .tilestage import Tile
 from .toolchain import CORES
-from .updateparts import live_values, spikes, update_parts
+from .updateparts import crowd_parts, held_parts, live_values, spikes, update_parts
 from .windowparts import window_functions, window_parts, window_stack
 from .windowstage import Windows
 
@@ -63,8 +63,14 @@ def isa_of(device: Device) -> str:
 def code_bytes(network: Network, device: Device, compiler: str = "clang") -> int:
     """The estimated size of a network's functions as ``clang`` or ``gcc`` makes them at -O2."""
     isa = isa_of(device)
-    table = CODE.get(f"{isa} {compiler}", CODE[isa])
+    table = CODE[column(device, compiler)]
     return sum(estimate(parts, table) for parts in functions(network, isa).values())
+
+
+def column(device: Device, compiler: str) -> str:
+    """Which column of `CODE` is a device's: of its core, where that is not as others are."""
+    isa, suffix = isa_of(device), "" if compiler == "clang" else f" {compiler}"
+    return next(name for name in (f"{device.core}{suffix}", f"{isa}{suffix}", isa) if name in CODE)
 
 
 def estimate(parts: Parts, table: Mapping[str, float]) -> int:
@@ -141,7 +147,19 @@ def _function(stage: Stage, network: Network, vectors: bool) -> Parts:
         parts["banded values"] += network.port.value is not None and parts["step input call"]
     if isinstance(stage, Update):
         parts["widths"] += len(_widths(stage, network)) - 1
+        parts += _held(stage, network)
+    elif isinstance(stage, Tile) and stage.packed is None:
+        parts += _held(stage.update, network)
     return parts
+
+
+def _held(stage: Update, network: Network) -> Parts:
+    """What an update holds in registers."""
+    names = members_of(stage)
+    members = [member for member in network.struct.members if member.name in names]
+    parts = held_parts(stage.loads, stage.lines, members)
+    pointers = len(names) + sum("READ" in load.code for load in stage.loads)
+    return parts + crowd_parts(live_values(stage) + pointers + parts["own literal"])
 
 
 def _widths(stage: Update, network: Network) -> set[int]:

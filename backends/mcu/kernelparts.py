@@ -94,7 +94,11 @@ def kernel_parts(kernel: Kernel) -> Parts:
     if isinstance(kernel, PoolKernel):
         return kernel_parts(kernel.next) + _pool(kernel)
     if isinstance(kernel, RowKernel):
-        parts += _row(kernel) if kernel.by_row else Counter()
+        row = _row(kernel) if kernel.by_row else Counter()
+        parts += row
+        if isinstance(kernel, LinearKernel):
+            # Alone in its loop, so with prices of its own.
+            parts += Counter({f"linear {part}": count for part, count in row.items()})
         if isinstance(kernel, ConvKernel) and not kernel.last:
             lanes = sum(n for part, n in parts.items() if part.startswith("lane"))
             reach = 3 * kernel.plane * kernel.to.bytes
@@ -150,11 +154,16 @@ def _row(kernel: RowKernel) -> Parts:
     parts["quick row"] += row.assembled and side_by_side(kernel)
     parts[what] += 1
     parts[f"{what} group"] += row.group if row.group > 1 else 0
+    grouped = row.group > 1
+    parts[f"{what} group loop"] += grouped and count >= 2 * at_once
+    parts[f"{what} group rest"] += grouped and rest != 0
     parts["narrow sums"] += row.to.bits == 8
     parts[f"{what} loop"] += count >= 2 * at_once
     parts[f"{what} once"] += at_once <= count < 2 * at_once
     parts[f"{what} rest"] += rest != 0
     parts[f"{what} rest loop"] += rolled and rest > 1
+    parts[f"{what} rest {rest}"] += 0 < rest < 4
+    parts[f"{what} twice"] += whole > 0 and 2 * at_once <= count < 3 * at_once
     lanes = whole + (min(rest, 1) if rolled else rest)
     # What weights, sums and factors take is added up: not all of them were seen together.
     parts[f"lane {sign if row.lanes > 1 else ''}{row.bits}"] += lanes

@@ -7,12 +7,12 @@ from collections import Counter
 
 from .kernelparts import Parts, reach_parts, turns
 from .layout import Struct
-from .network import TileAdder, Update
+from .network import Start, TileAdder, Update
 from .packedimage import PackedImage
 from .packedlif import PackedLif
 from .tileforms import WHOLE, TileForm
 from .tilestage import Tile, TileDrive
-from .updateparts import body_parts
+from .updateparts import body_parts, number_parts
 
 
 def form_of(form: TileForm) -> str:
@@ -55,9 +55,12 @@ def exact_parts(update: Update) -> Parts:
 
 def image_functions(stage: PackedImage) -> dict[str, Parts]:
     """What the functions beside the stage's own are made of, by name."""
-    found = {stage.exact: exact_parts(stage.update) + Counter({"exact by place": 1})}
+    number: Parts = Counter()
+    if stage.update.mask and stage.update.place:
+        number_parts(stage.update, number)
+    found = {stage.exact: exact_parts(stage.update) + number + Counter({"exact by place": 1})}
     if stage.packed.spikes:
-        found[stage.spike] = spike_parts(stage.packed) + Counter({"spiking by place": 1})
+        found[stage.spike] = spike_parts(stage.packed) + number + Counter({"spiking by place": 1})
     return found
 
 
@@ -103,6 +106,10 @@ def options_of(packed: PackedLif) -> dict[str, int]:
         "fresh": int(packed.fresh > 0),
         "thresholds": int(packed.thresholds is not None),
         "biases": len(biases),
+        "threshold codes": int(_coded(packed.thresholds)),
+        "thresholds 16": int(_entry(packed.thresholds) == 16),
+        "threshold factor": int(packed.thresholds is not None and packed.thresholds.factor != 1),
+        "biases 16": sum(_entry(bias) == 16 for bias in biases),
         "crowded": int(packed.thresholds is not None and bool(biases)),
         "bias factors": sum(bias.factor != 1 for bias in biases),
         "bias codes": sum(bias.codes is not None for bias in biases),
@@ -111,9 +118,18 @@ def options_of(packed: PackedLif) -> dict[str, int]:
     }
 
 
+def _coded(start: Start | None) -> bool:
+    return start is not None and start.codes is not None
+
+
+def _entry(start: Start | None) -> int:
+    """Bits of a table's entries; 0 where there is none."""
+    return 0 if start is None or start.table is None else start.table.type.bits
+
+
 def spike_parts(packed: PackedLif) -> Parts:
     """The function of words in which neurons spike."""
-    left_out = ("factor", "leak", "gain", "biases", "bias factors", "bias codes")
+    left_out = ("factor", "leak", "gain", "biases", "biases 16", "bias factors", "bias codes")
     options = options_of(packed).items()
     return Counter({f"spiking {option}": n for option, n in options if option not in left_out})
 
@@ -181,9 +197,16 @@ def tile_parts(stage: Tile) -> Parts:
     parts["tile rest"] += stage.rest > 0
     parts["tile odd"] += stage.update.size % 2
     parts["tile mask loop"] += stage.update.words > 1
+    parts[f"tile rest {stage.rest}"] += 0 < stage.rest < 4
+    parts["tile alone"] += not several
+    parts["tile odd alone"] += stage.update.size % 2 and not several
+    parts["tile last alone"] += several and stage.pairs_of_last == 0
+    parts["tiles 2"] += stage.tiles == 2
     copies = 4 * stage.turns + (stage.rest > 0)
     for part, count in word_parts(packed).items():
         parts[part] += count * copies
+        # Some compilers write a loop of two words out.
+        parts[f"second {part}"] += count * (stage.turns and stage.rest == 2)
     return parts
 
 

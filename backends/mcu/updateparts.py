@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .kernelparts import Parts, literals
+from .layout import Member
 from .network import Load, Update, Write
 from .pairs import Fours
 
@@ -30,7 +31,10 @@ def update_parts(stage: Update) -> Parts:
     live = live_values(stage)
     parts["pressure"] += max(live - 6, 0)
     parts["high pressure"] += max(live - 10, 0)
-    return parts
+    if in_image(stage):
+        return parts
+    # Of a loop over neurons alone more stays in registers, so its parts have prices of their own.
+    return parts + Counter({f"flat {part}": count for part, count in parts.items()})
 
 
 def body_parts(stage: Update) -> Parts:
@@ -119,11 +123,54 @@ def spikes(stage: Update, parts: Parts) -> None:
         parts["spikes by place"] += masked and bool(stage.place)
         parts["places"] += bool(stage.place)
         parts["place planes"] += bool(stage.place) and stage.plane > 0
+        if masked and stage.place:
+            number_parts(stage, parts)
         return
     parts["spikes"] += masked
     parts["spike words"] += masked and stage.words > 1
     parts["spike rest"] += masked and stage.words > 1 and stage.size % 32 != 0
     parts["planes"] += stage.plane > 0
+
+
+def number_parts(stage: Update, parts: Parts) -> None:
+    """How the number of a neuron is found where the channels of a place lie side by side."""
+    image = stage.bands or stage.image
+    assert image is not None, "places are those of an image"
+    parts["number quotient"] += " * " in stage.place and not stage.plane
+    parts["number shift"] += ">>" in stage.place and " * " not in stage.place
+    parts["number channels"] += not _power(image.channels)
+    parts["number plane"] += not _power(image.rows * image.columns)
+    literals(stage.place, parts)
+
+
+def _power(value: int) -> bool:
+    return value & (value - 1) == 0
+
+
+def held_parts(loads: Iterable[Load], lines: Iterable[str], members: Iterable[Member]) -> Parts:
+    """What registers hold through a loop, and how members are read: both depend on types.
+
+    Args:
+        loads: What is read.
+        lines: The typed list.
+        members: Of the state, what the loop reads or writes.
+    """
+    parts: Parts = Counter()
+    for member in members:
+        if member.lane is None:
+            kind = member.type
+            parts[f"member {'s' if kind.signed else 'u'}{kind.bits}"] += 1
+    text = " ".join((*(load.code for load in loads), *lines))
+    own = {int(d) for d in re.findall(r"(?<![\w.])(\d+)u?\b", text)}
+    large = {value for value in own if value > 255}
+    parts["own literal"] += len(large)
+    parts["own literal 32"] += sum(value > 65535 and not _power(value) for value in large)
+    return parts
+
+
+def crowd_parts(held: int) -> Parts:
+    """How many values want registers at once, beside what there are of them."""
+    return Counter({f"held {n}": max(held - n, 0) for n in (3, 5, 7, 9, 12) if held > n})
 
 
 def operations(line: str, parts: Parts) -> None:
@@ -144,6 +191,8 @@ def operations(line: str, parts: Parts) -> None:
                 factor = re.search(r" \* (\d+)", code)
                 power = factor and int(factor[1]) & (int(factor[1]) - 1) == 0
                 parts[("shift" if what == "mul" and power else what) + wide] += found
+        # A reset to a value is a branch or a mask; a difference is computed in any case.
+        parts["select value"] += re.search(r" \? \(?-?\d+\)? : ", code) is not None
     literals(code, parts)
 
 
