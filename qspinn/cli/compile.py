@@ -51,7 +51,9 @@ from qspinn.verify import STARTS
 @click.option("--budget", help="Such as ram=8KiB,flash=64KiB; the device's limits where unnamed.")
 @click.option("--start", type=click.Choice(STARTS), default="skewed",
               help="Whether layers start with their first input, or all at once.")  # fmt: skip
-@click.option("--name", help="The network's name in the artifact; default the file's.")
+@click.option(
+    "--name", help="Its name in the artifact; default the file's, or what a .qspinn file says."
+)
 @click.option("--package", help="Build systems to pack for, such as cmake,arduino; or all.")
 @search_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")

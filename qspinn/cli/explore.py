@@ -36,7 +36,7 @@ from qspinn.report import tables
               help="Formats by path that stay as they are.")  # fmt: skip
 @click.option("--max-drop", help="Most accuracy to lose against the float network, such as 1%.")
 @click.option("--budget", help="Such as ram=8KiB,flash=64KiB; the device's limits where unnamed.")
-@click.option("--name", help="The network's name; default the file's.")
+@click.option("--name", help="The network's name; default the file's, or what a .qspinn file says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @search_options
 @scale_options

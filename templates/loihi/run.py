@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 import tempfile
+import zipfile
 
 import numpy as np
 
@@ -62,7 +63,13 @@ def main():
         own = [name for name, layer in network.LAYERS.items() if not layer["stock"]]
         if own:
             print(f"run.py: for the simulator only: {', '.join(own)}", file=sys.stderr)
-    data, problem = received(options.input, network.INPUTS)
+    try:
+        data, problem = received(options.input, network.INPUTS)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        problem = f"--input {' '.join(options.input)}: {error}"
+    for path in (options.output, options.decide):
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            problem = problem or f"{path}: there is no such folder"
     if problem:
         print(f"run.py: {problem}", file=sys.stderr)
         return 2
@@ -118,7 +125,8 @@ def wrong_with(data, wanted):
     """What is wrong with the input, in words."""
     shape = tuple(wanted["shape"])
     if data.ndim < 2 or data.shape[2:] != shape or 0 in data.shape:
-        return f"has the shape {data.shape}, not (samples, steps, *{shape})"
+        shape = ", ".join(map(str, ("samples", "steps", *shape)))
+        return f"has the shape {data.shape}, not ({shape})"
     if not (np.issubdtype(data.dtype, np.integer) or data.dtype == np.bool_):
         return f"holds {data.dtype}, not integers"
     low, high = wanted["low"], wanted["high"]
