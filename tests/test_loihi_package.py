@@ -141,7 +141,7 @@ def test_run_py_says_how_to_get_lava(tmp_path: Path) -> None:
     [("none.npy", "y.npy", "none.npy"), ("text.npy", "y.npy", "--input text.npy: "),
      ("objects.npy", "y.npy", "Object arrays cannot be loaded"),
      ("other.npz", "y.npy", "nothing for the input input"),
-     ("flat.npy", "y.npy", "has the shape (2, 3), not (samples, steps, 3)"),
+     ("flat.npy", "y.npy", "has the shape (2, 3), not (samples, steps, 1, 4, 3)"),
      ("x.npy", "no/y.npy", "no/y.npy: there is no such folder")],
 )  # fmt: skip
 def test_run_py_says_what_is_wrong(input: str, output: str, says: str, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_run_py_says_what_is_wrong(input: str, output: str, says: str, tmp_path:
     np.save(tmp_path / "objects.npy", np.array([[{}]]), allow_pickle=True)
     np.savez(tmp_path / "other.npz", y=np.arange(3))
     np.save(tmp_path / "flat.npy", np.zeros((2, 3), int))
-    np.save(tmp_path / "x.npy", np.zeros((1, 2, 3), int))
+    np.save(tmp_path / "x.npy", np.zeros((1, 2, 1, 4, 3), int))
     command = [sys.executable, "-B", "run.py", "--input", input, "--output", output]
     run = subprocess.run(command, cwd=tmp_path, check=False, text=True, capture_output=True)
     assert run.returncode == 2, run.stderr
