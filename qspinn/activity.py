@@ -15,7 +15,7 @@ from qspinn.fixed import FloatArray
 from qspinn.interp import run
 from qspinn.ir import Array, Flatten, Graph, Input, Linear, Neuron, Node, Output
 from qspinn.memory import Device
-from qspinn.ports import places
+from qspinn.ports import parts, places
 
 
 def observed(graph: Graph, data: Array, engine: str = "auto") -> Activity:
@@ -39,8 +39,8 @@ def _patterns(graph: Graph, data: Array) -> tuple[Shares, Shares, Shares]:
     nodes = [node for node in graph.of_type(Neuron) if node.model.sends != "current"]
     seen = [Output(name=f"{node.name}.seen", inputs=(node.name,)) for node in nodes]
     found = run(replace(graph, nodes=(*graph.nodes, *seen)), data, record=False).outputs
-    silent = {graph.input.name: _silent(data)}
-    images = {graph.input.name: data}
+    images = parts(graph, data)
+    silent = {name: _silent(received) for name, received in images.items()}
     pairs = {}
     for node, output in zip(nodes, seen, strict=True):
         images[node.name] = found[output.name]

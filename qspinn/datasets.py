@@ -149,7 +149,8 @@ class Dataset:
         """What people should know where spikes lie after so many steps; 0 steps cut none."""
         if self.events is not None:
             t, _, c, _ = self.events
-            length, late, total = int(t.max(initial=-1)) + 1, c[t >= steps].sum(), c.sum()
+            length = int(t.max()) + 1 if t.size else 0
+            late, total = c[t >= steps].sum(), c.sum()
         else:
             length = max(x.shape[1] for x in self.arrays)
             late = sum(np.count_nonzero(x[:, steps:]) for x in self.arrays)

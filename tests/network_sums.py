@@ -40,7 +40,7 @@ def with_drops(graph: Graph, profile: str, seed: int) -> tuple[Graph, tuple[str,
     changed: dict[str, Node] = {}
     words: list[str] = []
     for node in graph.of_type(Neuron):
-        if rng.random() >= LIKELY[profile]:
+        if rng.random() >= LIKELY.get(profile, 0.0):
             continue
         if profile == "any":
             changed[node.name] = _rounded(graph, node, int(rng.integers(1, 9)))

@@ -106,7 +106,7 @@ def delayed(rng: np.random.Generator) -> list[Layer]:
     ]
 
 
-@pytest.mark.needs("lava-dl")
+@pytest.mark.needs("lava-dl", "torch")
 @pytest.mark.parametrize("make", [rich, image, delayed])
 def test_netx_computes_the_same(make: Callable[[Any], list[Layer]], tmp_path: Path) -> None:
     path = write(tmp_path / "a.net", *make(np.random.default_rng(3)))
@@ -117,7 +117,7 @@ def test_netx_computes_the_same(make: Callable[[Any], list[Layer]], tmp_path: Pa
     np.testing.assert_array_equal(np.moveaxis(ours, 0, -1), netx(path, data[0], tmp_path))
 
 
-@pytest.mark.needs("lava-dl")
+@pytest.mark.needs("lava-dl", "torch")
 def test_netx_computes_the_same_with_biases(tmp_path: Path) -> None:
     """Lava's biases act from the first step on; with resets a layer starts with its first input."""
     rng = np.random.default_rng(7)

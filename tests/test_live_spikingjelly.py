@@ -124,7 +124,7 @@ def test_rectified_membranes(
     net = in_double(lively(nn.Sequential(nn.Linear(8, 20), made), 5.0))
     model, x = load(net), spikes(rng, 8)
     sent, (membrane,) = steps_of(net, x, lambda m: m.v)
-    assert_same(model, x, sent, [membrane * (k if scaled else 1.0)])
+    assert_same(model, x, sent, [membrane * (float(made.k.detach()) if scaled else 1.0)])
 
 
 @pytest.mark.needs("zig")

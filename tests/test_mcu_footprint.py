@@ -96,7 +96,7 @@ OFF: Mapping[str, Mapping[str, float]] = {
 """How far an estimate of code is off, at most, where that is more than `NEAR`: parts add up only
 roughly."""
 HELIUM_OFF: Mapping[str, Mapping[str, float]] = {
-    "clang": {"packed": 0.04, "deaf": 0.04, "cuba": 0.045, "camera": 0.04},
+    "clang": {"packed": 0.04, "deaf": 0.04, "cuba": 0.05, "camera": 0.04},
     "gcc": {"mlp": 0.05, "votes": 0.075, "few bits": 0.075},
 }
 """The same on a Cortex-M55, for which compilers write some loops with vectors."""

@@ -164,15 +164,16 @@ def test_the_sample_is_the_first_that_is_right(artifact: Path) -> None:
 @pytest.mark.parametrize("labelled", [True, False])
 def test_where_none_is_right_it_is_the_first(labelled: bool, tmp_path: Path) -> None:
     with np.load(DATA) as file:
-        arrays = {"x": file["x"][:300], "y": np.full(300, 99)}
+        arrays = {"x": file["x"][:300], "y": (file["y"][:300] + 5) % 10}
     arrays = arrays if labelled else {"x": arrays["x"]}
     np.savez(tmp_path / "some.npz", **arrays)
     assert compile_digits(tmp_path / "o", "--data", str(tmp_path / "some.npz")) == 0
     test = manifest_of(tmp_path / "o")["facts"]["selftest"]
     (first,) = datasets.load(tmp_path / "some.npz").part("report", 1)
     assert test["origin"] == f"sample {first} of some.npz"
-    assert test["label"] == (99 if labelled else None)
+    assert test["label"] == (arrays["y"][first] if labelled else None)
     assert test["winner"] < 10
+    assert test["winner"] != test["label"]
 
 
 def test_without_data_the_sample_is_generated(tmp_path: Path) -> None:

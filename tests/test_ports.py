@@ -81,7 +81,7 @@ def test_each_input_has_its_own_range() -> None:
     graph, data = network(profile, seed).graph, network(profile, seed).data
     spiking = next(node for node in graph.of_type(Input) if node.kind == "spike")
     received = {name: part.copy() for name, part in parts(graph, data).items()}
-    received[spiking.name].flat[0] = 2
+    received[spiking.name].flat[:2] = 2, 0
     wrong = together(graph, received)
     for run in (interp.run, simulate, lambda g, d: simulate(g, Events.from_dense(d))):
         with pytest.raises(QspinnError, match=f"^{spiking.name}: data run from 0 to 2, outside"):

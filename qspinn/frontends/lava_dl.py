@@ -289,7 +289,8 @@ class _Build:
     ) -> None:  # fmt: skip
         said = layer.values.get("shape")
         if said is not None and int(np.prod(layer.array("shape"))) != int(np.prod(shape)):
-            raise FrontendError(f"says its shape is {said}, but it makes {shape}")
+            words = " ".join(str(said).split())[:60]
+            raise FrontendError(f"says its shape is {words}, but it makes {shape}")
         if bias is None and "bias" in layer.values:
             bias = self.truncated(layer, "bias", layer.array("bias"))
         made = cell(layer, shape, bias, direct=direct)
