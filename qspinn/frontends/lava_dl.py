@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -288,7 +289,7 @@ class _Build:
         bias: Array | None = None, direct: bool = False,
     ) -> None:  # fmt: skip
         said = layer.values.get("shape")
-        if said is not None and int(np.prod(layer.array("shape"))) != int(np.prod(shape)):
+        if said is not None and prod(map(float, layer.array("shape").flat)) != prod(shape):
             words = " ".join(str(said).split())[:60]
             raise FrontendError(f"says its shape is {words}, but it makes {shape}")
         if bias is None and "bias" in layer.values:

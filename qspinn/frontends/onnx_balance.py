@@ -246,11 +246,9 @@ class _Build:
         if why:
             self.lost |= {s.node.name: why for s in layer.synapses if s.grid}
             return
-        scale = 1.0 / next(s.grid.scale for s in made if s.grid is not None)
-        for synapses in made:
-            if (grid := synapses.grid) is not None:
-                assert _integers(synapses, scale, grid), "in the plan they are the file's"
-                self.grids[synapses.node.name] = grid
+        kept = {s.node.name: s.grid for s in made if s.grid is not None}
+        scale = 1.0 / next(iter(kept.values())).scale
+        self.grids |= kept
         self.scales[layer.name] = scale[0].reshape(()) if _same(scale) else scale
 
     def _why_not(self, layer: Units, made: list[Synapses]) -> str:
@@ -261,6 +259,9 @@ class _Build:
         # Each is a product of numbers of the file, whose last binary places depend on its order.
         if any(not np.allclose(g.scale, found[0].scale, rtol=1e-9, atol=0) for g in found[1:]):
             return "its neurons are fed by weights of another scale, too"
+        scale = 1.0 / found[0].scale
+        if not all(_integers(s, scale, s.grid) for s in made if s.grid is not None):
+            return "in float64 their scale does not tell them apart"
         if not layer.rectified and not _same(found[0].scale):
             return "the scores are compared, so they share one scale, and its weights have several"
         return ""
