@@ -292,7 +292,7 @@ GOOD = [[2.0, 4.0]]
         ([inlet(1, 3, 3), conv([[[[2.0]]]], [1, 3, 3], delay=[2.0])], "behind a convolution"),
         ([inlet(1, 3, 3), conv([[[[2.0]]]], [1, 9, 9])], "says its shape is"),
         ([inlet(1, 3, 3), conv([[[[2.0]]]], [1e300, 1e300, 9])], "says its shape is [1.e+300"),
-        ([inlet(1, 3, 3), conv([[[[2.0]]]], [[1, 9], [9, 9]])], "says its shape is [[1 9] [9 9]], "),
+        ([inlet(1, 3, 3), conv([[[[2.0]]]], [[1, 9], [9, 9]])], "is [[1 9] [9 9]], but"),
         ([{**dense(GOOD), "type": "dense_rec", "weight_rec": [[1.0, 2.0]]}], "weight_rec has"),
         ([dense(GOOD), {"type": "average", "shape": [4]}], "averages 1 neurons in 4 groups"),
     ],
