@@ -47,9 +47,9 @@ def test_the_readme(
         warnings.simplefilter("ignore")
         exec(compile(code[1], "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert "Sequential: 6 nodes" in said
+    assert "net: 6 nodes" in said
     assert "reset timing: next_after_decay (in the module)" in said
-    assert qspinn.load(tmp_path / "net.qspinn").graph.name == "Sequential"
+    assert qspinn.load(tmp_path / "net.qspinn").graph.name == "net"
 
 
 @pytest.mark.needs("torch")

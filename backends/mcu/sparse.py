@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -91,6 +92,13 @@ def smallest(values: Array) -> Sparse | None:
     """The code of the fewest bytes for rows ``values``; None where there is none for them."""
     if len(values) < FEWEST_ROWS or not values.any() or values.all():
         return None
+    return _smallest(np.ascontiguousarray(values, np.int64).tobytes(), values.shape[1])
+
+
+@lru_cache(maxsize=16)
+def _smallest(content: bytes, columns: int) -> Sparse | None:
+    """Kept, for a search asks for the same weights again and again."""
+    values = np.frombuffer(content, np.int64).reshape(-1, columns)
     return min(_codes(values), key=lambda found: found.bytes, default=None)
 
 
