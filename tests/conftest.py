@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,6 +208,23 @@ def qspinn(capsys: pytest.CaptureFixture[str]) -> Run:
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers of the test's own: the same on every run, in any order."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+# --- images of the mcu target ---
+
+
+@pytest.fixture(params=["as it is", "in bands"])
+def divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Images as they are divided anyway, and wherever that is possible."""
+    from qspinn.backends.mcu import sums
+    from qspinn.backends.mcu.build import build
+
+    if request.param == "in bands":
+        monkeypatch.setattr(sums, "_SMALL", 0)
+        monkeypatch.setattr(sums, "_SHARE", 20)
+    build.cache_clear()
+    yield
+    build.cache_clear()
 
 
 # --- golden files ---

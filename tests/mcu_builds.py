@@ -174,6 +174,14 @@ def events(graph: Graph, seed: int = 0, batch: int = 2, steps: int = 12) -> Arra
     return rng.integers(1, node.high + 1, size) * (rng.random(size) < 0.25)
 
 
+def busy(graph: Graph, steps: int) -> Array:
+    """A usual sample of an image, whose upper rows fall silent, and one with far more events."""
+    data = events(graph, batch=2, steps=steps)
+    data[1] = np.random.default_rng(5).random(data[1].shape) < 0.7
+    data[0, steps // 2 :, :, :5] = 0  # places that nothing reaches
+    return data
+
+
 def emitted(graph: Graph, device: str = "generic", **options: str) -> Artifact:
     part = BACKEND.devices[device]
     return BACKEND.emit(BACKEND.legalize(graph), part, Plan({}, options=options))

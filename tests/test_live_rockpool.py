@@ -141,7 +141,7 @@ def test_currents_are_read(rp: Any, rng: Any) -> None:
     net[3].isyn = net[3].isyn.double()
     sent = in_double(net)(tensor(x))[0].detach().numpy()
     ours = interp.run(model.graph, x).output
-    np.testing.assert_allclose(ours, sent, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ours, sent, rtol=1e-9, atol=1e-9)
     assert model.graph.output.readout == "membrane_last"
 
 

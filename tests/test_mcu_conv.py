@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -123,17 +122,6 @@ def random_images(seed: int) -> Graph:
         options = {"max_spikes": 3} if rng.random() < 0.4 else {}
         nodes += [conv, firing(f"l{i}", f"c{i}", shape, level, **options)]
     return chain(f"images{seed}", *nodes)
-
-
-@pytest.fixture(params=["as it is", "in bands"])
-def divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Images as they are divided anyway, and wherever that is possible."""
-    if request.param == "in bands":
-        monkeypatch.setattr(sums, "_SMALL", 0)
-        monkeypatch.setattr(sums, "_SHARE", 20)
-    build.cache_clear()
-    yield
-    build.cache_clear()
 
 
 def test_the_random_images_cover_what_there_is() -> None:

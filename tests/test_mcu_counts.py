@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from qspinn.backends.mcu import BACKEND, resting, sums
+from qspinn.backends.mcu import BACKEND, resting
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.emulate import instructions
 from qspinn.backends.mcu.execute import record
@@ -18,11 +17,11 @@ from qspinn.backends.mcu.resting import Resting
 from qspinn.backends.mcu.samples import trace
 from qspinn.backends.mcu.toolchain import CORES
 
-from mcu_builds import agrees, chain, events, files_of, lif, param, state
+from mcu_builds import agrees, busy, chain, events, files_of, lif, param, state
 from mcu_nets import weights
 from qspinn import interp
 from qspinn.fixed import QFormat
-from qspinn.ir import Array, Conv2d, Flatten, Graph, Input, Linear, MaxPool2d, Neuron, SumPool2d
+from qspinn.ir import Conv2d, Flatten, Graph, Input, Linear, MaxPool2d, Neuron, SumPool2d
 
 
 def layer(
@@ -86,29 +85,10 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(params=["as it is", "in bands"])
-def divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Images as they are divided anyway, and wherever that is possible."""
-    if request.param == "in bands":
-        monkeypatch.setattr(sums, "_SMALL", 0)
-        monkeypatch.setattr(sums, "_SHARE", 20)
-    build.cache_clear()
-    yield
-    build.cache_clear()
-
-
 def packed(graph: Graph) -> list[Resting]:
     """The layers that are updated in pairs."""
     stages = build(BACKEND.legalize(graph)).stages
     return [stage.packed for stage in stages if isinstance(stage, RestingImage)]
-
-
-def busy(graph: Graph, steps: int) -> Array:
-    """A usual sample, and one with far more events."""
-    data = events(graph, batch=2, steps=steps)
-    data[1] = np.random.default_rng(5).random(data[1].shape) < 0.7
-    data[0, steps // 2 :, :, :5] = 0  # places that nothing reaches
-    return data
 
 
 @pytest.mark.needs("gcc")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from qspinn.backends.mcu import BACKEND, packedimage, sums
+from qspinn.backends.mcu import BACKEND, packedimage
 from qspinn.backends.mcu.build import build
 from qspinn.backends.mcu.emulate import instructions
 from qspinn.backends.mcu.gathering import gatherable
@@ -18,11 +17,11 @@ from qspinn.backends.mcu.packedimage import FoursImage
 from qspinn.backends.mcu.toolchain import CORES
 from qspinn.backends.mcu.windowstage import Windows
 
-from mcu_builds import agrees, chain, events, files_of, lif, param, state
+from mcu_builds import agrees, busy, chain, events, files_of, lif, param, state
 from mcu_nets import weights
 from qspinn import interp
 from qspinn.fixed import QFormat
-from qspinn.ir import Array, Conv1d, Conv2d, Flatten, Graph, Input, Linear, Neuron
+from qspinn.ir import Conv1d, Conv2d, Flatten, Graph, Input, Linear, Neuron
 from qspinn.plan import KERNEL, Plan
 
 DECAYS = {
@@ -94,24 +93,6 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
     "refractory": ({"level": 11, "bits": "s8f-3", "refractory": True}, 0),
     "even bands": ({"level": 11, "bits": "s8f-3", "rows": 13}, 2),
 }  # fmt: skip
-
-
-@pytest.fixture(params=["as it is", "in bands"])
-def divided(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Images as they are divided anyway, and wherever that is possible."""
-    if request.param == "in bands":
-        monkeypatch.setattr(sums, "_SMALL", 0)
-        monkeypatch.setattr(sums, "_SHARE", 20)
-    build.cache_clear()
-    yield
-    build.cache_clear()
-
-
-def busy(graph: Graph, steps: int) -> Array:
-    """A usual sample, and one with far more events."""
-    data = events(graph, batch=2, steps=steps)
-    data[1] = np.random.default_rng(5).random(data[1].shape) < 0.7
-    return data
 
 
 def gathered(graph: Graph) -> tuple[Network, tuple[tuple[str, bytes], ...]]:

@@ -21,8 +21,8 @@ from qspinn.program import Program, TypedOp
 from .layout import CType, holding
 from .leaky import Decay, addends, current_shift, decay_of
 from .network import Start
-from .packedlif import FULL, HALF, word
-from .pairs import Quads
+from .packedlif import FULL, HALF
+from .pairs import Quads, word
 from .quiet import HELD, LEAVES, needed, quiet
 from .resting import least
 

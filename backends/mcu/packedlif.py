@@ -20,7 +20,7 @@ from qspinn.program import Program
 from .layout import holding
 from .leaky import Decay, LeakyStep, leaky_step
 from .network import Start
-from .pairs import Pairs
+from .pairs import InPairs, word
 
 HALF, FULL = 1 << 15, 1 << 16
 DRIVE = 1 << 14
@@ -42,7 +42,7 @@ class Lanes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PackedLif:
+class PackedLif(InPairs):
     """The constants of the packed update, as words or lanes.
 
     A stored lane ``u`` is the membrane plus `stored`; ``x``, lane by lane what is left of ``u``
@@ -89,16 +89,6 @@ class PackedLif:
     gap: int
     biases: tuple[Start, ...]
 
-    @property
-    def held(self) -> Pairs:
-        """How membranes lie in words."""
-        return Pairs(self.stored)
-
-    @staticmethod
-    def code(lane: int) -> str:
-        """C for a word with a value in both halves."""
-        return word(lane)
-
     @staticmethod
     def lane(value: int) -> str:
         """C for a value in a lane of its own, mod 2^16."""
@@ -130,11 +120,6 @@ class PackedLif:
     def move(self) -> str:
         """C for what turns ``x`` into stored lanes; empty where they are the same."""
         return word(self.stored - self.working) if self.stored != self.working else ""
-
-
-def word(lane: int) -> str:
-    """C for a word with ``lane`` in both halves, as far as carries do not matter."""
-    return f"0x{lane * 0x10001 & 0xFFFFFFFF:08X}u"
 
 
 @dataclass(frozen=True, slots=True)

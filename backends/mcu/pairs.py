@@ -62,6 +62,28 @@ class Pairs:
         return values
 
 
+def word(lane: int) -> str:
+    """C for a word with ``lane`` in both halves, as far as carries do not matter."""
+    return f"0x{lane * 0x10001 & 0xFFFFFFFF:08X}u"
+
+
+class InPairs:
+    """Neurons of whose membranes a word holds two, each plus ``stored``."""
+
+    __slots__ = ()
+    stored: int
+
+    @property
+    def held(self) -> Pairs:
+        """How membranes lie in words."""
+        return Pairs(self.stored)
+
+    @staticmethod
+    def code(lane: int) -> str:
+        """C for a word with a value in both halves."""
+        return word(lane)
+
+
 @dataclass(frozen=True, slots=True)
 class Fours:
     """A value in each byte of a word, in the order of addresses."""

@@ -18,8 +18,8 @@ from qspinn.ir import Array
 from qspinn.program import Program, TypedOp
 
 from .leaky import Decay, current_terms
-from .packedlif import FEWEST_SUMS, FULL, HALF, word
-from .pairs import Pairs
+from .packedlif import FEWEST_SUMS, FULL, HALF
+from .pairs import InPairs
 from .quiet import HELD, LEAVES, Quiet, needed, quiet
 
 MOST = 1 << 20
@@ -27,7 +27,7 @@ MOST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Resting:
+class Resting(InPairs):
     """The constants of the packed update, as lanes.
 
     A stored lane is the membrane plus `stored`; with the sum, `gain` and `add` it is the next one,
@@ -51,16 +51,6 @@ class Resting:
     add: int
     low: int
     rests: str
-
-    @property
-    def held(self) -> Pairs:
-        """How membranes lie in words."""
-        return Pairs(self.stored)
-
-    @staticmethod
-    def code(lane: int) -> str:
-        """C for a word with a value in both halves."""
-        return word(lane)
 
     @property
     def constants(self) -> tuple[int, int]:

@@ -167,5 +167,5 @@ def _of_torch(path: Path, start: bytes) -> bool:
     try:
         with ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (BadZipFile, OSError, ValueError, NotImplementedError):
+    except (BadZipFile, OSError, ValueError, NotImplementedError):  # zipfile: a later version
         return False
