@@ -108,7 +108,7 @@ def work(
         verdict = judged(current, options)
         took, grown = time.process_time() - start, peak() - before
         if grown > limits.memory * MEBIBYTE:
-            verdict = f"finding excess: {grown // MEBIBYTE} MiB"
+            verdict = f"finding more than {limits.memory} MiB"
         say(verdict=verdict, seconds=took, bytes=grown)
 
 

@@ -63,6 +63,17 @@ def test_a_heap_with_a_piece_beyond_its_end(tmp_path: Path) -> None:
     refused(path, "a heap of texts holds an empty piece, or one beyond its end")
 
 
+def test_a_heap_whose_free_pieces_follow_each_other(tmp_path: Path) -> None:
+    """HDF5 takes memory for each, without end."""
+    path = nf.write(tmp_path / "net.nir", nf.tiny())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"HEAP\0")
+    free, pieces = (int.from_bytes(data[at + n : at + n + 8], "little") for n in (16, 24))
+    data[pieces + free : pieces + free + 8] = free.to_bytes(8, "little")
+    path.write_bytes(data)
+    refused(path, "a heap of names holds a circle of free pieces")
+
+
 TEXT = h5py.string_dtype()
 
 

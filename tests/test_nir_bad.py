@@ -378,6 +378,12 @@ def test_a_cycle_of_weights_and_delays(tmp_path: Path) -> None:
     says(path, "lag: a cycle without spikes, through")
 
 
+def test_a_delay_of_no_step_that_reads_itself(tmp_path: Path) -> None:
+    edges = [*pairwise(nf.tiny()), ("lag", "lag"), ("lag", "lif")]
+    path = nf.write(tmp_path / "a.nir", nf.tiny(lag=nf.node("Delay", delay=np.zeros(3))), edges)
+    says(path, "lag: a cycle without spikes, through itself")
+
+
 def test_a_cycle_that_no_input_reaches(tmp_path: Path) -> None:
     nodes = nf.tiny(a=nf.lif(3), w=nf.linear(np.eye(3)))
     edges = [*pairwise(nf.tiny()), ("a", "w"), ("w", "a")]

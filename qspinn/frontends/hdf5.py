@@ -28,7 +28,9 @@ MAX_FILE = 1 << 30
 
 Value = Array | str
 
-_HEAP = b"GCOL\1"
+_HEAP, _NAMES = b"GCOL\1", b"HEAP\0"
+_LAST = 1
+"""What follows the last free piece of a heap of names."""
 _DESCRIPTOR = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 """A text of any length, as it stands in its dataset."""
 _FILTERS = {
@@ -138,20 +140,41 @@ class Reader:
 
 
 def _check_heaps(path: Path) -> None:
-    """Refuse a heap of texts with a piece of free space of no size: HDF5 walks it for ever."""
+    """Refuse heaps whose pieces HDF5 would walk for ever.
+
+    See the HDF5 File Format Specification, III.D (heaps of names) and III.E (of texts), for
+    addresses and lengths of 8 bytes: other files are not written by anything here.
+    """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-        start = data.find(_HEAP)
-        while start >= 0:
-            size = int.from_bytes(data[start + 8 : start + 16], "little")
+        for start in _places(data, _HEAP):
+            size = _number(data, start + 8)
             at, end = start + 16, min(start + size, len(data))
             while at + 16 <= end:
                 index = int.from_bytes(data[at : at + 2], "little")
-                length = int.from_bytes(data[at + 8 : at + 16], "little")
+                length = _number(data, at + 8)
                 step = length if index == 0 else 16 + (length + 7) // 8 * 8
                 if not 0 < step <= end - at:
                     raise OSError("a heap of texts holds an empty piece, or one beyond its end")
                 at += step
-            start = data.find(_HEAP, start + 8)
+        left = len(data) // 16  # of all heaps: a piece takes as much
+        for start in _places(data, _NAMES):
+            size, free, pieces = (_number(data, start + more) for more in (8, 16, 24))
+            while free != _LAST and free + 16 <= size and pieces + free + 16 <= len(data):
+                if not left:
+                    raise OSError("a heap of names holds a circle of free pieces")
+                left -= 1
+                free = _number(data, pieces + free)
+
+
+def _places(data: mmap, mark: bytes) -> Iterator[int]:
+    start = data.find(mark)
+    while start >= 0:
+        yield start
+        start = data.find(mark, start + len(mark))
+
+
+def _number(data: mmap, at: int) -> int:
+    return int.from_bytes(data[at : at + 8], "little")
 
 
 def stored_here(item: h5py.Dataset, at: str) -> None:

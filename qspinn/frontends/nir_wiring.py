@@ -46,6 +46,8 @@ def wire(flat: Flat, rules: Rules) -> tuple[Flat, Steps, list[Assumption]]:
             notes.append(Assumption(name, value, inferred(f"dt is {rules.dt:g}")))
             continue
         notes.append(Assumption(name, "no delay: less than half a step", inferred("dt")))
+        if sources[name][0] == name:
+            raise FrontendError("a cycle without spikes, through itself", at=flat.nodes[name].label)
         _bypass(name, sources)
         del nodes[name], steps[name]
     while any([_to_the_spikes(name, nodes, sources) for name in steps]):
