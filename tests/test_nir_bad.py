@@ -259,6 +259,13 @@ def test_several_spikes_for_no_threshold(tmp_path: Path) -> None:
     says(swap(lif=nf.counter(3, theta=0.0))(tmp_path), pattern, dialect="sinabs")
 
 
+def test_several_spikes_without_a_bound(tmp_path: Path) -> None:
+    """As many as fit into a number that overflows are none that a proof can name."""
+    path = swap(fc=nf.linear(np.full((3, 2), 1e30)), lif=nf.counter(3, theta=1e-300))(tmp_path)
+    told = [a.value for a in load_model(path, dialect="sinabs").assumptions if a.subject == "lif"]
+    assert any("at most 255 spikes a step" in line for line in told), told
+
+
 def test_a_delay_behind_a_bias(tmp_path: Path) -> None:
     nodes = {
         "input": nf.inlet(2), "fc": nf.affine(np.ones((3, 2)), np.ones(3)),

@@ -46,9 +46,10 @@ def spikes(cell: Cell, currents: Sequence[Highs]) -> Highs:
         drive = drive / (1 - cell.values["current_decay"])
     drive = drive + cell.values.get("bias", np.zeros(()))
     # The division is rounded; a hair more keeps the bound one.
-    fits = np.floor(drive / cell.values["threshold"] * (1 + 1e-12) + 1e-9)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fits = np.floor(drive / cell.values["threshold"] * (1 + 1e-12) + 1e-9)
     most: FloatArray = np.maximum(1 + fits, 1)
-    return most
+    return most if np.isfinite(most).all() else None
 
 
 def enough(highs: Highs) -> tuple[int, bool]:
