@@ -63,10 +63,10 @@ def two_inputs() -> Graph:
     rng = np.random.default_rng(62)
     graph = chain(
         "both", Input(name="a", shape=(20,)), Input(name="b", shape=(9,)),
-        dense(rng, "fa", "a", 12, 20), dense(rng, "fb", "b", 12, 9), lif("l1", ("fa", "fb"), 12, 60),
-        dense(rng, "fc", "l1", 4, 12), lif("l2", "fc", 4, 50),
+        dense(rng, "fa", "a", 12, 20), dense(rng, "fb", "b", 12, 9),
+        lif("l1", ("fa", "fb"), 12, 60), dense(rng, "fc", "l1", 4, 12), lif("l2", "fc", 4, 50),
     )  # fmt: skip
-    return with_outputs(graph, Output(name="l1", inputs=("l1",), readout="count"))
+    return with_outputs(graph, Output(name="early", inputs=("l1",), readout="count"))
 
 
 NETS = {"forked": forked, "image": image_outputs, "looping": looping}

@@ -70,7 +70,7 @@ def reading(
         kept: What is stored for outputs, by whose signal it is; grows.
     """
     graph = view.graph
-    decides, word = node == graph.output, words_of(graph).get(node.name, "")
+    decides, word = node is graph.output, words_of(graph).get(node.name, "")
     end = "" if decides else f"_{word}"
     source = view.source(node.inputs[0])
     edge = kept.get(source.name, parts.edges[source.name])

@@ -93,10 +93,8 @@ class Recording:
 
 def decode(network: Network, raw: bytes, batch: int, steps: int) -> Recording:
     """What templates/mcu/driver.c.j2 wrote."""
-    answers = len(network.reads)
-    sample = np.dtype(
-        [("states", network.struct.dtype(), (steps,)), ("winners", "<u4", (answers,))]
-    )
+    states, winners = (network.struct.dtype(), (steps,)), ("<u4", (len(network.reads),))
+    sample = np.dtype([("states", *states), ("winners", *winners)])
     found = np.frombuffer(raw, sample)
     if len(found) != batch:
         raise ValueError(f"{len(raw)} bytes are not {batch} samples of {sample.itemsize}")
