@@ -32,23 +32,25 @@ class Summary:
     highest: Array
 
 
-def summarize(graph: Graph, trace: Trace) -> Summary:
-    """Reduce a trace with states to what readouts need."""
-    sent = trace.output.reshape(*trace.output.shape[:2], -1)
+def summarize(graph: Graph, trace: Trace, output: Output | None = None) -> Summary:
+    """Reduce a trace with states to what the readout of an output needs: the deciding one's."""
+    output = output or graph.output
+    sent = trace.outputs[output.name]
+    sent = sent.reshape(*sent.shape[:2], -1)
     steps = sent.shape[1]
     fired = sent > 0
     first = np.where(fired.any(1), fired.argmax(1), steps)
-    source = output_neuron(graph)
-    graded = signals(graph)[graph.output.name].kind == "current"
+    source = output_neuron(graph, output)
+    graded = signals(graph)[output.name].kind == "current"
     membrane = sent if graded else np.zeros_like(sent)
     if source is not None and f"{source.name}.v" in trace.states:
         membrane = trace.states[f"{source.name}.v"].reshape(sent.shape)
     return Summary(sent.sum(1), first, membrane[:, -1], membrane.max(1))
 
 
-def output_neuron(graph: Graph) -> Neuron | None:
-    """The neuron node whose own signal leaves through the deciding output, if one's does."""
-    node = graph[graph.output.inputs[0]]
+def output_neuron(graph: Graph, output: Output | None = None) -> Neuron | None:
+    """The neuron node whose own signal leaves through an output: the deciding one."""
+    node = graph[(output or graph.output).inputs[0]]
     while isinstance(node, Flatten | Delay):
         node = graph[node.inputs[0]]
     return node if isinstance(node, Neuron) else None

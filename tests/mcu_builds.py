@@ -200,8 +200,8 @@ def agrees(
     want = interp.run(graph, data)
     mismatch = compare(want, trace(network, found))
     assert mismatch is None, str(mismatch)
-    decisions = predict(graph.output, summarize(graph, want))
-    assert np.array_equal(found.winners, decisions)
+    for node, winners in zip(graph.of_type(Output), (found.winners, *found.others.T), strict=True):
+        assert np.array_equal(winners, predict(node, summarize(graph, want, node))), node.name
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from functools import lru_cache
 from qspinn.fixed import Interval
 from qspinn.ir import (
     CONNECTIONS,
-    VOTE,
     Conv1d,
     Conv2d,
     Delay,
@@ -21,7 +20,6 @@ from qspinn.ir import (
     SumPool2d,
 )
 from qspinn.lowering import programs
-from qspinn.readout import output_neuron
 from qspinn.signals import Signal
 
 from .connections import Connection, adds, connection, pool
@@ -38,7 +36,7 @@ from .neuron import update
 from .packedimage import Pairwise, RestingImage, WordImage, by_place, image_update, laid_out
 from .packedlif import is_narrow, packed_lif
 from .parts import WORD, Parts
-from .readouts import score, vote_of
+from .readouts import reading, taken
 from .simplify import simplified
 from .sums import Scratch, lies_flat, sums
 from .tiles import TileSum, rest, tiled
@@ -78,6 +76,7 @@ class _Builder:
         self.programs = {name: simplified(p) for name, p in programs(graph).items()}
         self.prefix = prefix_of(graph.name)
         self.parts = Parts(self.prefix)
+        self.parts.names.taken |= {f"{self.prefix}_{name}" for name in taken(graph)}
         self.edges = self.parts.edges
         self.slots, self.states = dict[str, Member](), dict[str, Member]()
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -96,11 +95,12 @@ class _Builder:
         for delay in self.graph.of_type(Delay):
             self.edges[delay.name] = delay_line(delay, self.signals[delay.name], parts, self.slots)
         parts.make(self.graph.nodes, self.node)
-        read = self.read(self.graph.output)
+        leaving = dict[str, Edge]()
+        read, *others = (self.read(node, leaving) for node in self.graph.of_type(Output))
         push(self.view, parts, self.slots)
         updates = [s.update if isinstance(s, Tile | Windows) else s for s in parts.stages]
         draws = any(isinstance(s, Update) and s.stochastic for s in updates)
-        counts = draws or read.readout == "first_spike"
+        counts = draws or any(x.readout == "first_spike" for x in (read, *others))
         if counts:
             parts.member("step", WORD, 0, "readout", "step", "steps since reset")
         used = [place.member for place in self.sums.values()]
@@ -120,12 +120,12 @@ class _Builder:
             read=read,
             states=self.states,
             shapes=self.shapes,
-            output=self.graph.output.name,
             counts_steps=counts,
+            others=tuple(others),
             ignored=self.view.ignored(self.graph.input),
             gathers=0 if self.eight else marked(self.graph, self.gather),
             owners=parts.owners,
-            sources=self.view.sources(self.edges, read.edge),
+            sources=self.view.sources(self.edges, {x.output: x.edge for x in (read, *others)}),
             adders=adders(
                 tuple(parts.stages), (s.adder for s in parts.stages if isinstance(s, Windows))
             ),
@@ -367,31 +367,13 @@ class _Builder:
 
     # --- the end of a step ---
 
-    def read(self, node: Output) -> Read:
-        source = self.view.source(node.inputs[0])
-        edge = self.edges[source.name]
-        if edge.callers or edge.fleeting:
-            kept, _ = self.parts.store(
-                "out", self.signals[source.name], "spikes", node.path, "what left in this step"
-            )
-            self.parts.keep("keep_output", "Keeps what leaves the network.", edge, kept)
-            edge = kept
+    def read(self, node: Output, kept: dict[str, Edge]) -> Read:
+        """What an output keeps; ``kept``: what is stored for outputs, by whose signal it is."""
         self.shapes[node.name] = self.signals[node.name].shape
-        membrane = None
-        neuron = output_neuron(self.graph)
-        if node.readout == "first_spike" and neuron is not None:
-            found = self.states.get(f"{neuron.name}.v")
-            membrane = found if found is not None and found.count == edge.size else None
-        vote = vote_of(node, self.parts.tables) if node.readout == VOTE else None
-        size = edge.size if vote is None else vote.classes
-        read = Read(
-            name=self.parts.function("read"), title="Notes what the readout needs of this step.",
-            readout=node.readout, edge=edge, score=score(node, edge, size, self.parts),
-            membrane=membrane, vote=vote,
-        )  # fmt: skip
-        if read.score is not None:
-            self.parts.stages.append(read)
-        return read
+        made = reading(node, self.view, self.parts, self.states, kept)
+        if made.score is not None:
+            self.parts.stages.append(made)
+        return made
 
 
 def _into(name: str, sources: Sequence[Node]) -> str:

@@ -24,6 +24,7 @@ from .kernelparts import Parts, drive_parts, reach_parts, turns
 from .kernels import ConvKernel, Kernel, PoolKernel
 from .network import Banded, Copy, Edge, Gather, Network, Read, Stage, Start, Turn, Update
 from .packedimage import FoursImage, PackedImage, RestingImage, WordImage
+from .readparts import asked_parts
 from .restingparts import resting_functions, resting_parts
 from .scatter import ScatterKernel
 from .tileforms import WHOLE
@@ -331,13 +332,12 @@ def members_of(stage: Stage) -> set[str]:
     elif isinstance(stage, Copy):
         found += [stage.at, stage.source.at]
     elif isinstance(stage, Read):
-        found += [stage.edge.at, "s->score"]
+        found += [stage.edge.at, f"s->{stage.score.name}" if stage.score else ""]
     return set(re.findall(r"s->(\w+)", " ".join(found)))
 
 
 def _api(network: Network) -> dict[str, Parts]:
-    port, read = network.port, network.read
-    struct = network.struct
+    port, struct = network.port, network.struct
     words = struct.align >= 4 and not struct.padding
     reset: Parts = Counter({"reset": 1}) + turns(
         "reset words" if words else "reset bytes", struct.bytes
@@ -365,28 +365,10 @@ def _api(network: Network) -> dict[str, Parts]:
     step["step mask"] += port.form == "mask"
     step["step mask rest"] += port.form == "mask" and port.size % 32 != 0
     step["step loaded"] += port.form == "load"
-    winner: Parts = Counter({f"winner {read.readout}": 1})
-    if read.membrane is not None:
-        lane = read.membrane.lane
-        winner[f"winner {lane.name if lane else 'membrane'}"] += 1
-    if read.vote is not None and read.vote.gains.varies:
-        winner["winner gains" if read.vote.gains.table else "winner two gains"] += 1
-        winner["winner codes"] += read.vote.gains.codes is not None
-    winner["winner 64"] += read.score is None and read.edge.type.bits == 64
-    output: Parts = Counter({f"output {read.edge.kind}": 1})
-    output["output words"] += read.edge.kind == "mask" and read.edge.words > 1
-    of_edge = re.findall(r"s->(\w+)", read.edge.at)
-    for parts in (winner, output):
-        parts["one element"] += read.edge.size == 1
-    output += reach_parts(of_edge, struct) + turns("output", read.edge.size)
-    compared = of_edge if read.score is None else [read.score.name]
-    winner += reach_parts(compared, struct) + turns("winner", read.decisions)
-    found = {"reset": reset, "step": step, "winner": winner, "output": output}
+    found = {"reset": reset, "step": step}
+    for asked in network.reads:
+        found |= asked_parts(asked, struct)
     if port.form == "load":
         found["load"] = Counter({"load": 1, "step input call": len(network.loaded)})
         found["load"]["step checks value"] += checks
-    if read.score is not None:
-        found["score"] = Counter({"score": 1, "score 64": int(read.score.type.bits == 64)})
-        found["score"][f"score {read.score.type.bits}"] += 1
-        found["score"] += turns("score", read.decisions) + reach_parts([read.score.name], struct)
     return found

@@ -57,7 +57,9 @@ def inference(network: Network, activity: Activity, vectors: bool = False) -> It
         times = 1 if stage in network.loaded else steps
         for function, parts in stage_runs(stage, busy).items():
             yield Owned(stage.name, function, parts.times(times))
-    own = {"step": _step(busy).times(steps), "reset": _reset(network), "winner": _winner(network)}
+    own = {"step": _step(busy).times(steps), "reset": _reset(network), "winner": Counts()}
+    for read in network.reads:  # whoever counts asks every output
+        own["winner"] += _winner(read)
     if network.port.form == "load":
         own["load"] = _load(busy)
     for name, parts in own.items():
@@ -335,8 +337,7 @@ def _reset(network: Network) -> Counts:
     return Counts.of(pairs)
 
 
-def _winner(network: Network) -> Counts:
-    read = network.read
+def _winner(read: Read) -> Counts:
     wide = " 64" if read.score is None and read.edge.type.bits == 64 else ""
     gains = read.vote is not None and read.vote.gains.varies
     return Counts.of(

@@ -196,6 +196,7 @@ def count(
                 board.step(event)
                 rows.append(meter.take())
             board.winner()
+            board.others()  # they count for the first
             rows.append(meter.take())
     own = [i for i, span in enumerate(spans) if not span.helps]
     table = np.array(rows, np.int64).reshape(batch, steps + 2, 2, len(spans))[..., own]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from qspinn import __version__
@@ -24,6 +24,7 @@ from .gathering import GATHERS
 from .intake import MARKS
 from .layout import Member, Table
 from .network import Network, Port, Read, number
+from .outlets import Outlet, outlets, summary
 from .runs import coder_of, exit_of, wrapped
 from .scatter import PAIRS
 
@@ -31,19 +32,6 @@ FORMAT = 2
 """Version of what the emitted files promise each other."""
 
 WIDTH = 96
-READOUTS = {
-    "count": "the output with the most spikes",
-    "first_spike": "the output that spiked first",
-    "membrane_last": "the output with the largest value",
-    "membrane_max": "the output with the largest value in any step",
-    "vote": "the class with the most spikes per neuron that speaks for it",
-}
-_SCORES = {
-    "count": "The spikes of output i since reset, modulo 2**32.",
-    "first_spike": "The step of output i's first spike, at most 2**32 - 2; 2**32 - 1: none yet.",
-    "membrane_max": "The largest value of output i since reset.",
-    "vote": "The spikes of all neurons that speak for class i since reset, modulo 2**32.",
-}
 _NEEDS = {
     "asr64": ("join", "signed", "asr"),
     "join": ("signed",),
@@ -88,16 +76,11 @@ class Facts:
     assumed: tuple[str, ...]
     width: int
     members: tuple[str, ...]
-    readout: str
-    winner_note: str
+    outlets: tuple[Outlet, ...]
     arguments: str
     values: str
     index_check: bool
     value_check: str
-    output_type: str
-    output_title: str
-    score_type: str
-    score_title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,16 +225,8 @@ def facts_of(
     network: Network, footprint: Footprint, device: Device, options: Mapping[str, str]
 ) -> Facts:
     """What the header says."""
-    port, read = network.port, network.read
+    port, span = network.port, network.port.span
     macros = tuple(_macros(network, footprint, device, options))
-    wide = read.edge.kind == "dense" and read.edge.type.bits == 64
-    span = port.span
-    title = {
-        "mask": "Whether output i spiked in the last step: 1 or 0.",
-        "dense": "The value of output i after the last step.",
-    }[read.edge.kind]
-    if read.vote is not None:
-        title = title.replace("output i", "output neuron i")
     return Facts(
         version=__version__,
         format=FORMAT,
@@ -266,37 +241,12 @@ def facts_of(
         assumed=tuple(assumed(network, options)),
         width=max(len(m.name) for m in macros) + len(network.macro) + 1,
         members=tuple(_member_lines(network.struct.members)),
-        readout=READOUTS[read.readout],
-        winner_note=_winner_note(read),
+        outlets=outlets(network),
         arguments=arguments(port),
         values=f"{span.lo} to {span.hi}",
         index_check=port.form == "events" and port.index.span.hi >= port.size,
         value_check=_value_check(port),
-        output_type="int64_t" if wide else "int32_t",
-        output_title=title,
-        score_type=_score_type(network),
-        score_title=_SCORES.get(read.readout, ""),
     )
-
-
-def summary(network: Network) -> str:
-    """What goes in and what comes out, in a few words."""
-    kinds = {"spike": "spiking inputs", "count": "counting inputs", "current": "input values"}
-    return f"{network.port.size} {kinds[network.port.kind]}, {_outputs(network.read)}"
-
-
-def _outputs(read: Read) -> str:
-    """What the header says of what leaves the network."""
-    if read.vote is None:
-        return f"{read.edge.size} outputs"
-    return f"{read.edge.size} neurons that vote for {read.vote.classes} classes"
-
-
-def _winner_note(read: Read) -> str:
-    """What the header says of a decision beside which it is."""
-    if read.vote is None or not read.vote.gains.varies:
-        return ""
-    return f"right for fewer than {(1 << 16) // max(read.edge.span.hi, 1)} steps since reset"
 
 
 def _ignored(network: Network) -> str:
@@ -305,13 +255,6 @@ def _ignored(network: Network) -> str:
         return ""
     what = "values" if network.port.kind == "current" else "events"
     return f"{what} at {network.ignored} of {network.port.size} inputs are ignored"
-
-
-def _score_type(network: Network) -> str:
-    score = network.read.score
-    if score is None or network.read.readout != "membrane_max":
-        return "uint32_t"
-    return "int64_t" if score.type.bits == 64 else "int32_t"
 
 
 def _value_check(port: Port) -> str:
@@ -333,8 +276,9 @@ def _macros(
         Macro("MODEL", f"0x{network.model[:8].upper()}u", "the first digits of the next"),
         Macro("MODEL_ID", f'"{network.model}"'),
         Macro("NUM_INPUTS", f"{port.size}u"),
-        Macro("NUM_OUTPUTS", f"{network.read.decisions}u", "classes" if vote else ""),
+        Macro("NUM_OUTPUTS", f"{network.read.decisions}u", _counted(network.read)),
     ]
+    found += _of_others(network)
     for place in network.inputs:
         note = f"the first element of {place.title} among all inputs"
         found.append(Macro(f"FROM_{place.macro}", f"{place.first}u", note))
@@ -381,6 +325,20 @@ def _macros(
         total = " + ".join(f"{network.macro}_{part}_BYTES" for part in parts)
         found.append(Macro(name, f"({total})"))
     return found
+
+
+def _counted(read: Read) -> str:
+    """What is counted of an output."""
+    classes = "classes" if read.vote else ""
+    of = f"of {read.word}" if read.word else ""
+    return " ".join(filter(None, (classes, of, "(decides)" if of and read.decides else "")))
+
+
+def _of_others(network: Network) -> Iterator[Macro]:
+    for read in network.others:
+        yield Macro(f"NUM_OUTPUTS{read.end}", f"{read.decisions}u", _counted(read))
+        if read.vote:
+            yield Macro(f"NUM_VOTERS{read.end}", f"{read.edge.size}u", "output neurons")
 
 
 def _member_lines(members: tuple[Member, ...]) -> list[str]:

@@ -236,16 +236,24 @@ class Board:
         """The decision."""
         return self.emulator.call(f"{self.network.prefix}_winner", self.state)
 
+    def others(self) -> list[int]:
+        """The decision of every further output."""
+        functions = (f"{self.network.prefix}_{x.start}winner" for x in self.network.others)
+        return [self.emulator.call(name, self.state) for name in functions]
+
     def run(self, data: IntArray) -> Recording:
         """A batch (batch, steps, *shape)."""
         batch, steps = data.shape[:2]
-        states, winners = [], []
+        states, winners, others = [], [], []
         for sample in data.reshape(batch, steps, self.port.size):
             self.reset()
             states += [self.step(event) for event in events(self.port, sample)]
             winners.append(self.winner())
+            others.append(self.others())
         seen = np.frombuffer(b"".join(states), self.network.struct.dtype())
-        return Recording(seen.reshape(batch, steps), np.array(winners, np.int64))
+        return Recording(
+            seen.reshape(batch, steps), np.array(winners, np.int64), np.array(others, np.int64)
+        )
 
 
 def instructions(

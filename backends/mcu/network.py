@@ -203,18 +203,34 @@ class Read(Stage):
 
     Attributes:
         readout: As in `qspinn.ir.Output`.
+        output: The name of the output node.
         edge: What leaves the network.
         score: The member that keeps the running result, if the readout has one.
         membrane: The member that decides ties of the first spike, if there is one.
         vote: Whom each element votes for, if that is how it is decided.
+        word: What it is called in names of C; empty where it is the only output.
+        decides: Whether the functions and macros that name no output are of this one.
     """
 
     template: ClassVar[str] = "read"
     readout: str
+    output: str
     edge: Edge
     score: Member | None
     membrane: Member | None
     vote: Vote | None = None
+    word: str = ""
+    decides: bool = True
+
+    @property
+    def start(self) -> str:
+        """What the names of its functions start with, after the network's prefix."""
+        return "" if self.decides else f"{self.word}_"
+
+    @property
+    def end(self) -> str:
+        """What the names of its macros end with."""
+        return "" if self.decides else f"_{self.word.upper()}"
 
     @property
     def decisions(self) -> int:
@@ -289,9 +305,9 @@ class Network:
         kernels: Each after those it calls.
         rows: The functions that add rows of weights.
         stages: In the order of a step.
-        read: The last of them.
+        read: What the output that decides keeps; the last of the stages, but for other outputs'.
+        others: The same of every further output.
         states: The member of each state, ``lif1.v``.
-        output: The name of the output node.
         counts_steps: Whether the state keeps the step since reset.
         worst_sops: The weights that a step adds at most, where that was asked.
         ignored: Inputs whose weights are all zeros.
@@ -315,8 +331,8 @@ class Network:
     read: Read
     states: Mapping[str, Member]
     shapes: Mapping[str, tuple[int, ...]]
-    output: str
     counts_steps: bool
+    others: tuple[Read, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
     adders: tuple[TileAdder, ...] = ()
@@ -335,6 +351,11 @@ class Network:
     def loaded(self) -> tuple[Stage, ...]:
         """The stages that are called once, when values are loaded."""
         return tuple(s for s in self.stages if s.reads_input and self.port.form == "load")
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """What every output keeps, the one that decides first."""
+        return (self.read, *self.others)
 
     @property
     def draws(self) -> bool:

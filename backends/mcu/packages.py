@@ -12,8 +12,9 @@ from qspinn.backend import Artifact, Sample
 from qspinn.ir import Graph
 from qspinn.render import render
 
-from .emit import FORMAT, data_table, in_order, summary
+from .emit import FORMAT, data_table, in_order
 from .network import Network
+from .outlets import summary
 from .selftest import SelfTest, buffers, given, self_test, unit_of
 
 
@@ -154,6 +155,8 @@ def self_tested(artifact: Artifact, network: Network, graph: Graph, sample: Samp
         "flash_bytes": test.bytes,
         "constant": test.constant,
     }
+    if test.others:
+        told["others"] = {read.word: winner for read, winner in test.others}
     files = {**artifact.files, name: _test_file(network, test)}
     return replace(artifact, files=files, facts={**artifact.facts, "selftest": told})
 
@@ -254,9 +257,9 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[Row]:
         told = ", ".join(f"{core} {count:,}" for core, count in counts.items())
         yield Row("instructions an inference", f"{told}: estimates for the header's spike rates")
     test = manifest["facts"]["selftest"]
-    yield Row(
-        "recorded sample", f"{test['origin']}: {test['steps']} steps, decision {test['winner']}"
-    )
+    others = "".join(f", of {word} {winner}" for word, winner in test.get("others", {}).items())
+    told = f"{test['origin']}: {test['steps']} steps, decision {test['winner']}{others}"
+    yield Row("recorded sample", told)
     yield Row("self-test", f"{test['flash_bytes']:,} B of flash more, where it is compiled in")
 
 

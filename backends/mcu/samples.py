@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from qspinn.interp import Trace
 from qspinn.ir import Array
 
 from .layout import WORD_BITS, words
-from .network import Network, Port
+from .network import Network, Port, Read
 
 CHUNK_BYTES = 1 << 25
 """How much an executor may give back at once."""
@@ -83,19 +83,23 @@ class Recording:
     Attributes:
         states: The structs after each step, (batch, steps).
         winners: The decision after the last step, (batch,).
+        others: That of every further output, (batch, others).
     """
 
     states: np.ndarray[Any, Any]
     winners: IntArray
+    others: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
 
 def decode(network: Network, raw: bytes, batch: int, steps: int) -> Recording:
     """What templates/mcu/driver.c.j2 wrote."""
-    sample = np.dtype([("states", network.struct.dtype(), (steps,)), ("winner", "<u4")])
+    states, winners = (network.struct.dtype(), (steps,)), ("<u4", (len(network.reads),))
+    sample = np.dtype([("states", *states), ("winners", *winners)])
     found = np.frombuffer(raw, sample)
     if len(found) != batch:
         raise ValueError(f"{len(raw)} bytes are not {batch} samples of {sample.itemsize}")
-    return Recording(found["states"], found["winner"].astype(np.int64))
+    answers = found["winners"].astype(np.int64)
+    return Recording(found["states"], answers[:, 0], answers[:, 1:])
 
 
 def trace(network: Network, recording: Recording) -> Trace:
@@ -107,18 +111,23 @@ def trace(network: Network, recording: Recording) -> Trace:
         )
         for name, member in network.states.items()
     }
-    edge = network.read.edge
+    return Trace(states, {read.output: left(network, read, recording) for read in network.reads})
+
+
+def left(network: Network, read: Read, recording: Recording) -> Array:
+    """What left through an output in every step."""
+    edge = read.edge
+    batch, steps = recording.states.shape
     held = recording.states[edge.at.removeprefix("s->")]
     if edge.kind == "mask":
         bits = held[..., :, None] >> np.arange(WORD_BITS, dtype=np.uint32) & np.uint32(1)
         held = bits.reshape(batch, steps, -1)[..., : edge.size]
-    shape = network.shapes[network.output]
-    output = held.astype(np.int64).reshape(batch, steps, *shape)
-    return Trace(states, {network.output: output})
+    return held.astype(np.int64).reshape(batch, steps, *network.shapes[read.output])
 
 
 def joined(parts: list[Recording]) -> Recording:
     """The recordings of the parts of a batch."""
     return Recording(
-        np.concatenate([p.states for p in parts]), np.concatenate([p.winners for p in parts])
-    )
+        np.concatenate([p.states for p in parts]), np.concatenate([p.winners for p in parts]),
+        np.concatenate([p.others for p in parts]),
+    )  # fmt: skip

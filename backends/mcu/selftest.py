@@ -10,13 +10,13 @@ import numpy as np
 from qspinn.backend import Sample
 from qspinn.fixed import IntArray, Interval
 from qspinn.interp import Trace, run
-from qspinn.ir import Array, Graph
+from qspinn.ir import Array, Graph, Output
 from qspinn.readout import predict, summarize
 
 from .emit import passed
 from .layout import WORD_BITS, CType, Member, Table, holding
 from .names import quoted
-from .network import Network, Port
+from .network import Network, Port, Read
 from .samples import Event, events, mask
 
 MOST_BYTES = 1 << 15
@@ -55,6 +55,7 @@ class SelfTest:
         most: The most events in a step, and at least 1; else the words or the values.
         unit: What is counted: ``EVENTS``, ``WORDS`` or ``VALUES``.
         winner: The decision after the last step.
+        others: The same of every further output.
         label: What the data say it is; None where nobody says.
         buffers: What a step reads, in the order of its arguments.
         tables: The input and the digests.
@@ -66,6 +67,7 @@ class SelfTest:
     most: int
     unit: str
     winner: int
+    others: tuple[tuple[Read, int], ...]
     label: int | None
     buffers: tuple[Buffer, ...]
     tables: tuple[Table, ...]
@@ -144,7 +146,9 @@ def self_test(network: Network, graph: Graph, sample: Sample) -> SelfTest:
     if steps < len(rows):
         told = f"{told}, its first {steps} steps"
     trace = run(graph, sample.data[None, :steps])
-    (winner,) = predict(graph.output, summarize(graph, trace))
+    winner, *others = (
+        int(predict(node, summarize(graph, trace, node))[0]) for node in graph.of_type(Output)
+    )
     digests = Table(
         f"{prefix}_selftest_digests", _DIGEST, digest(network, trace), "self-test", "",
         "What the states and outputs add up to after each step.", align=_DIGEST.bytes,
@@ -154,7 +158,8 @@ def self_test(network: Network, graph: Graph, sample: Sample) -> SelfTest:
         steps=steps,
         most=max(1, *(len(row[0]) for row in rows[:steps])),
         unit=unit_of(port),
-        winner=int(winner),
+        winner=winner,
+        others=tuple(zip(network.others, others, strict=True)),
         label=sample.label,
         buffers=buffers(port),
         tables=(digests, *input_tables(network, unique, places[:steps])),
@@ -222,8 +227,11 @@ def parts(network: Network) -> list[Part]:
     for name, member in network.states.items():
         code = f"(uint32_t)({member.read('i', network.prefix)})"
         found.append(Part(member.count, code, quoted(name)))
-    output = f"(uint32_t){network.prefix}_output(s, i)"
-    return [*found, Part(network.read.edge.size, output, "what left the network")]
+    for read in network.reads:
+        output = f"(uint32_t){network.prefix}_{read.start}output(s, i)"
+        note = "what left the network" + (f" as {read.word}" if read.word else "")
+        found.append(Part(read.edge.size, output, note))
+    return found
 
 
 def as_stored(member: Member, values: Array) -> Array:
@@ -237,7 +245,8 @@ def as_stored(member: Member, values: Array) -> Array:
 def digest(network: Network, trace: Trace) -> IntArray:
     """What states and outputs add up to after each step of a batch of one."""
     flat = [as_stored(member, trace.states[name][0]) for name, member in network.states.items()]
-    flat.append(trace.output[0].reshape(len(trace.output[0]), -1))
+    sent = (trace.outputs[read.output][0] for read in network.reads)
+    flat += [values.reshape(len(values), -1) for values in sent]
     values = (np.concatenate(flat, axis=1).astype(np.int64) & 0xFFFFFFFF).astype(np.uint32)
     k = np.arange(values.shape[1], dtype=np.uint32)
     h = values ^ (k * np.uint32(0x9E3779B1))

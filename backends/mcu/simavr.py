@@ -124,10 +124,11 @@ def run_simavr(files: Files, network: Network, data: IntArray, part: AvrPart) ->
 def padded(network: Network, raw: bytes, data: IntArray) -> bytes:
     """The bytes as other machines give them: AVRs align nothing, and leave no hole at the end."""
     size, steps = network.struct.bytes - network.struct.padding, data.shape[1]
-    samples = np.frombuffer(raw, np.uint8).reshape(-1, steps * size + 4)
-    states = samples[:, :-4].reshape(len(samples), steps, size)
+    end = steps * size
+    samples = np.frombuffer(raw, np.uint8).reshape(-1, end + 4 * len(network.reads))
+    states = samples[:, :end].reshape(len(samples), steps, size)
     wide = np.pad(states, ((0, 0), (0, 0), (0, network.struct.padding)))
-    return np.hstack([wide.reshape(len(samples), -1), samples[:, -4:]]).tobytes()
+    return np.hstack([wide.reshape(len(samples), -1), samples[:, end:]]).tobytes()
 
 
 def measure(files: Files, network: Network, data: IntArray, part: AvrPart) -> Measured:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from qspinn.ir import Conv1d, Conv2d, Neuron, Node
+from qspinn.ir import Conv1d, Conv2d, Neuron, Node, Output
 from qspinn.program import Program
 
 from .connections import entries
@@ -186,7 +186,7 @@ def lies_flat(view: View, node: Neuron, program: Program, sends: str = "spike") 
         program.sends == sends
         and not program.stochastic
         and len(view.lazy_inputs(node)) == len(node.inputs)
-        and view.source(view.graph.output.inputs[0]).name != node.name
+        and all(view.source(x.inputs[0]).name != node.name for x in view.graph.of_type(Output))
         and all(state.init.values.size == 1 for state in node.states.values())
         and all(len(entries(values, node.shape)[0]) <= node.shape[0] for values in kept)
     )

@@ -19,6 +19,7 @@ from qspinn.ir import (
     MaxPool2d,
     Neuron,
     Node,
+    Output,
     SumPool2d,
 )
 from qspinn.printer import fits_int32
@@ -102,19 +103,22 @@ class View:
         read = [user.weight.values.any(0) for user in users if isinstance(user, Linear)]
         return int((~np.any(read, axis=0)).sum()) if users and len(read) == len(users) else 0
 
-    def sources(self, edges: Mapping[str, Edge], read: Edge) -> dict[str, Source]:
+    def sources(self, edges: Mapping[str, Edge], left: Mapping[str, Edge]) -> dict[str, Source]:
         """Whose events each array holds, by its C.
 
         Args:
             edges: Where the values of each node are found.
-            read: Where the values that leave the network are found.
+            left: Where the values that leave through each output are found.
         """
         found = {edge.at: self._source(name) for name, edge in edges.items()}
-        found.setdefault(read.at, self._source(self.graph.output.inputs[0]))
+        for name, edge in left.items():
+            found.setdefault(edge.at, self._source(name))
         return found
 
     def _source(self, name: str) -> Source:
         node = self.source(name)
+        if isinstance(node, Output):
+            return self._source(node.inputs[0])
         if isinstance(node, Delay):
             inner = self._source(node.inputs[0])
             return replace(inner, delay=inner.delay + node.steps)
