@@ -135,7 +135,7 @@ def dense(graph: Graph, data: IntArray, place: str, compiler: str) -> int:
     made = Dense(graph, network)
     program = linked({**files, "dense.c": made.source().encode()}, core(place), compiler)
     count, spikes = _run(made, program, data)
-    want = interp.run(graph, data).outputs[network.output]
+    want = interp.run(graph, data).outputs[network.read.output]
     if not np.array_equal(spikes.reshape(want.shape), want):
         raise SystemExit(f"dense {network.prefix} on {place} with {compiler} is not the reference")
     return count
