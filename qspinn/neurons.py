@@ -222,6 +222,23 @@ def unreset(*, synapse: str = "") -> Model:
     return _leaky(body, "NoReset", synapse)
 
 
+def rectified(*, signed: bool = False) -> Model:
+    """A leaky membrane that is cut at zero and that no spike resets: snnTorch's LeakyParallel.
+
+    ``signed``: some neurons turn their potential over in every step; for each, one of ``decay``
+    and ``turn`` is zero.
+    """
+
+    def body(n: Any) -> None:
+        before = n.v
+        v = n.decay * before + n.a
+        n.v = maximum(v - n.turn * before if signed else v, 0)
+        n.s = n.v > n.threshold
+
+    more = " turn" * signed
+    return trace(body, name="RectifiedLIF", states="v", params=f"decay threshold{more}")
+
+
 def without_delay(*, synapse: str = "") -> Model:
     """A leaky neuron as snnTorch subtracts without delay, ``reset_delay=False``.
 

@@ -31,6 +31,8 @@ IN_ORDER = {
 """Containers that run their children one after the other."""
 STEPWISE = {"Lift", "MultiStepContainer", "SeqToANNContainer", "Repeat"}
 """Those that take a time axis and give their children one step, or time in the batch."""
+_OVER_TIME = {"StateLeaky", "LinearLeaky", "LeakyParallel", "LeakyKernel"}
+"""Neurons of snnTorch's that take all steps at once."""
 _BARE = {"Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
 _HARMLESS = {"__init__", "__repr__", "__str__", "extra_repr", "_get_name"}
 
@@ -135,7 +137,7 @@ def takes_time(module: Any) -> bool | None:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:
         return "Squeeze" not in found.name
-    if found.neurons and (found.package == "rockpool" or found.name == "StateLeaky"):
+    if found.neurons and (found.package == "rockpool" or found.name in _OVER_TIME):
         return True
     return False if found.neurons else None
 

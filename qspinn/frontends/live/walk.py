@@ -118,7 +118,8 @@ def input_shape(module: Any, sample: Any, lead: int) -> Shape:
         if rank is None:
             rank = RANKS.get(name)
         sizes = ("in_features", "input_size", "size_in")
-        size = next((getattr(each, n) for n in sizes if hasattr(each, n)), None)
+        inner = getattr(each, "linear", getattr(each, "rnn", each))
+        size = next((getattr(inner, n) for n in sizes if hasattr(inner, n)), None)
         break
     if sample is None:
         if size is None or rank == -1:
