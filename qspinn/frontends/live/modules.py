@@ -60,6 +60,11 @@ class Kind:
         return bool(self.package) and (self.package, self.name) not in IN_ORDER
 
     @property
+    def looped(self) -> bool:
+        """Whether what it sends comes back to it in the next call."""
+        return (self.package, self.name) == ("norse", "RecurrentSequential")
+
+    @property
     def ordered(self) -> bool:
         """Whether it runs its children one after the other."""
         return (self.package, self.name) in IN_ORDER
@@ -163,7 +168,7 @@ def _timed(module: Any, path: str) -> dict[bool, str]:
     found = kind(module)
     if found.name in STEPWISE and found.ordered:
         return {True: label(path, module)}
-    if found.leaf:
+    if found.leaf and not found.looped:
         answer = takes_time(module)
         return {} if answer is None else {answer: label(path, module)}
     answers: dict[bool, str] = {}
