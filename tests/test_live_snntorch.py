@@ -12,6 +12,7 @@ import qspinn
 from live_nets import (
     assert_same,
     assert_same_output,
+    become_integers,
     in_double,
     lines,
     lively,
@@ -21,15 +22,10 @@ from live_nets import (
     tensor,
     trained,
 )
-from mcu_builds import agrees
 from qspinn import interp
-from qspinn.backend import backend, default_plan
-from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
 from qspinn.ir import Delay, Neuron
-from qspinn.passes.canonicalize import canonicalize
-from qspinn.passes.quantize import quantize
 
 pytestmark = [
     pytest.mark.needs("snntorch"),
@@ -430,17 +426,6 @@ def test_models_that_no_file_has_become_integers(snn: Any, rng: Any, kind: str, 
 def test_rectified_neurons_become_integers(snn: Any, rng: Any) -> None:
     net = snn.LeakyParallel(8, 20, threshold=0.2)  # decays of both signs
     become_integers(load(net), spikes(rng, 8).astype(int))
-
-
-def become_integers(model: Any, x: Any) -> None:
-    """They go through the whole compiler."""
-    graph = canonicalize(model.graph)
-    target = backend("mcu")
-    plan = default_plan(target, graph, observe(graph, x))
-    program = target.legalize(quantize(graph, plan))
-    agrees(program, x, "host")
-    differ = interp.run(program, x).output != interp.run(model.graph, x).output
-    assert differ.mean() < 0.05
 
 
 @pytest.mark.needs("nirtorch")
