@@ -6,7 +6,7 @@ its decay per step, ``u`` the synaptic current and ``current_decay`` its, ``a`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,8 @@ class Rule:
             "current_decay": self.synapse, "decay": self.leak, "bias": self.bias,
             "threshold": True, "adaptation_decay": self.adaptive,
             "adaptation_step": self.adaptive, "v_reset": self.reset == "value",
-            "refractory": self.refractory, "v_min": self.clamp,
+            "reset_step": self.reset == "amount", "refractory": self.refractory,
+            "v_min": self.clamp,
         }  # fmt: skip
         return _chosen(states), _chosen(params)
 
@@ -66,8 +67,10 @@ class Rule:
         """What the membrane potential becomes."""
         if self.reset == "zero":
             return 0
-        to: Value = v - self.threshold(n) if self.reset == "subtract" else n.v_reset
-        return to
+        if self.reset == "value":
+            to: Value = n.v_reset
+            return to
+        return v - (self.threshold(n) if self.reset == "subtract" else n.reset_step)
 
     def integrate(self, n: Any) -> Value:
         """The membrane potential before the comparison."""
@@ -106,9 +109,15 @@ class Rule:
     def fire_often(self, n: Any) -> None:
         """Send as many spikes as the threshold goes into the membrane potential."""
         n.v = self.integrate(n)
-        n.s, left = _divide(n, n.v, self.max_spikes, self.compare)
-        rest = left if self.reset == "subtract" else select(n.s > 0, self.after_spike(n, left), n.v)
-        n.v = rest
+        each = [n.reset_step] if self.reset == "amount" else []
+        each += [n.adaptation_step] if self.adaptive else []
+        n.s, left, sums = _divide(n.v, self.threshold(n), self.max_spikes, self.compare, each)
+        if self.reset == "amount":
+            left = n.v - sums[0]
+        stays = self.reset in ("subtract", "amount")
+        n.v = left if stays else select(n.s > 0, self.after_spike(n, left), n.v)
+        if self.adaptive:
+            n.adaptation = n.adaptation_decay * n.adaptation + sums[-1]
 
 
 def _chosen(names: Mapping[str, object]) -> str:
@@ -132,10 +141,11 @@ def spiking(**options: Any) -> Model:
         options: The fields of `Rule`.
             ``synapse``: "" (the input enters the membrane), "new" or "old" (which synaptic
             current does). ``leak``: the membrane decays by ``decay``. ``bias``: it receives
-            ``bias`` each step. ``reset``: "zero", "subtract" (the threshold) or "value" (to
-            ``v_reset``). ``timing``: "at_spike"; or in the next step "next_before_decay",
-            "next_after_decay" (only what was left of the old potential is reset) or
-            "next_discard" (that step's input goes too). ``compare``: ">" or ">=".
+            ``bias`` each step. ``reset``: "zero", "subtract" (the threshold), "amount"
+            (``reset_step``, for each spike) or "value" (to ``v_reset``). ``timing``: "at_spike";
+            or in the next step "next_before_decay", "next_after_decay" (only what was left of the
+            old potential is reset) or "next_discard" (that step's input goes too).
+            ``compare``: ">" or ">=".
             ``refractory``: the membrane is held for ``refractory`` steps after a spike.
             ``max_spikes``: the most spikes in a step, 2**b - 1, sent as a count.
             ``clamp``: the membrane is kept at or above ``v_min``.
@@ -174,28 +184,40 @@ def spiking(**options: Any) -> Model:
     )
 
 
-def _divide(n: Any, v: Value, most: int, compare: str) -> tuple[Value, Value]:
+def _divide(
+    v: Value, threshold: Value, most: int, compare: str, each: Sequence[Value]
+) -> tuple[Value, Value, list[Value]]:
     """How often the threshold goes into ``v``, at most ``most`` times, and what is left.
 
-    Restoring division by the threshold's doublings: exact, and made of the thirteen operations.
+    The last results are the values of ``each``, as many times. Restoring division by the
+    threshold's doublings: exact, and made of the thirteen operations.
     """
-    steps = [n.threshold]
-    while len(steps) < most.bit_length():
-        steps.append(steps[-1] + steps[-1])
-    count: Value | None = None
-    for bit in reversed(range(len(steps))):
+    places = most.bit_length()
+    steps, parts = _doubled(threshold, places), [_doubled(value, places) for value in each]
+    sums: list[Value | None] = [None] * (1 + len(parts))
+    for bit in reversed(range(places)):
         crossed = fires(v, steps[bit], compare)
         v = select(crossed, v - steps[bit], v)
-        part = select(crossed, 1 << bit, 0)
-        count = part if count is None else count + part
-    assert count is not None, "max_spikes is at least 1"
-    return count, v
+        wholes: list[Value | int] = [1 << bit, *(part[bit] for part in parts)]
+        for at, whole in enumerate(wholes):
+            part, total = select(crossed, whole, 0), sums[at]
+            sums[at] = part if total is None else total + part
+    count, *totals = (total for total in sums if total is not None)
+    return count, v, totals
+
+
+def _doubled(value: Value, places: int) -> list[Value]:
+    """``value`` times 1, 2, 4, ..."""
+    found = [value]
+    while len(found) < places:
+        found.append(found[-1] + found[-1])
+    return found
 
 
 def _check(rule: Rule) -> None:
     for value, allowed in (
-        (rule.synapse, ("", "new", "old")), (rule.reset, RESETS), (rule.timing, TIMINGS),
-        (rule.compare, COMPARES),
+        (rule.synapse, ("", "new", "old")), (rule.reset, (*RESETS, "amount")),
+        (rule.timing, TIMINGS), (rule.compare, COMPARES),
     ):  # fmt: skip
         if value not in allowed:
             raise VerifyError(f"{value!r} is none of {', '.join(map(repr, allowed))}")
@@ -204,8 +226,8 @@ def _check(rule: Rule) -> None:
         raise VerifyError(f"max_spikes is 1, 3, 7, 15, ..., not {most}")
     if rule.late and (rule.refractory or most > 1):
         raise VerifyError("a late reset allows neither refractory steps nor several spikes")
-    if rule.adaptive and (rule.late or most > 1):
-        raise VerifyError("an adaptive threshold allows neither a late reset nor several spikes")
+    if rule.adaptive and rule.late:
+        raise VerifyError("an adaptive threshold allows no late reset")
     if rule.refractory and most > 1:
         raise VerifyError("a refractory neuron sends at most one spike a step")
     if rule.timing == "next_discard" and rule.reset == "subtract":
@@ -220,6 +242,23 @@ def unreset(*, synapse: str = "") -> Model:
         n.s = n.v > n.threshold
 
     return _leaky(body, "NoReset", synapse)
+
+
+def rectified(*, signed: bool = False) -> Model:
+    """A leaky membrane that is cut at zero and that no spike resets: snnTorch's LeakyParallel.
+
+    ``signed``: some neurons turn their potential over in every step; for each, one of ``decay``
+    and ``turn`` is zero.
+    """
+
+    def body(n: Any) -> None:
+        before = n.v
+        v = n.decay * before + n.a
+        n.v = maximum(v - n.turn * before if signed else v, 0)
+        n.s = n.v > n.threshold
+
+    more = " turn" * signed
+    return trace(body, name="RectifiedLIF", states="v", params=f"decay threshold{more}")
 
 
 def without_delay(*, synapse: str = "") -> Model:

@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mcu_builds import agrees
 from qspinn import interp
+from qspinn.backend import backend, default_plan
+from qspinn.calibrate import observe
 from qspinn.frontends.live.modules import kind
 from qspinn.frontends.report import Imported
 from qspinn.ir import Neuron
+from qspinn.passes.canonicalize import canonicalize
+from qspinn.passes.quantize import quantize
 
 Array = np.ndarray[Any, Any]
 STEPS = 60
@@ -142,3 +147,14 @@ def trained(net: Any, run: Callable[[], Any], *, steps: int = 3) -> Any:
 def lines(model: Imported) -> list[str]:
     """The assumptions as people read them."""
     return [str(note) for note in model.assumptions]
+
+
+def become_integers(model: Imported, x: Array) -> None:
+    """The import goes through the whole compiler, and its C computes its integers."""
+    graph = canonicalize(model.graph)
+    target = backend("mcu")
+    plan = default_plan(target, graph, observe(graph, x))
+    program = target.legalize(quantize(graph, plan))
+    agrees(program, x, "host")
+    differ = interp.run(program, x).output != interp.run(model.graph, x).output
+    assert differ.mean() < 0.05

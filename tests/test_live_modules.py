@@ -36,7 +36,8 @@ BASES = {
 
 OTHERS = {
     "norse": {
-        "ExpFilter", "LConv2d", "Lift", "RegularizationCell", "SequentialState",
+        "ExpFilter", "LConv2d", "Lift", "RecurrentSequential", "RegularizationCell",
+        "SequentialState",
         "SpatialReceptiveField2d", "SampledSpatialReceptiveField2d",
         "ParameterizedSpatialReceptiveField2d", "TemporalReceptiveField", "SpikesToTimesDecoder",
         "ConstantCurrentLIFEncoder", "PoissonEncoder", "PoissonEncoderStep", "PopulationEncoder",

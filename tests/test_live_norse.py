@@ -211,6 +211,94 @@ def test_a_trained_convolutional_network(norse: Any, rng: Any) -> None:
     check(net, x, sample_input=tensor(x[:, 0]))
 
 
+def looped(norse: Any, kind: str) -> Any:
+    """Networks whose output comes back in the next step, of 8 inputs."""
+    from torch import nn
+
+    one, two = cell(norse, "LIFCell"), cell(norse, "LIFBoxCell subtract")
+    if kind == "one":  # a current and spikes meet at neurons
+        return norse.SequentialState(nn.Linear(8, 20), norse.RecurrentSequential(one))
+    if kind == "head":  # spikes meet in front of connections with biases
+        return norse.RecurrentSequential(
+            nn.Linear(8, 20), nn.BatchNorm1d(20), nn.Identity(), one, nn.Linear(20, 8), two
+        )
+    if kind == "middle":  # what follows the module that sends has no effect
+        inner = norse.RecurrentSequential(
+            nn.Linear(8, 8), one, nn.Linear(8, 3), two, output_modules=1
+        )
+        return norse.SequentialState(inner, nn.Linear(8, 12), cell(norse, "IAFCell"))
+    if kind == "tail":  # a matrix between the neurons and what is added
+        inner = norse.RecurrentSequential(one, nn.Linear(20, 20, bias=False))
+        return norse.SequentialState(nn.Linear(8, 20), inner, two)
+    if kind == "own":  # neurons with a matrix and a loop of their own
+        inner = norse.RecurrentSequential(
+            norse.LIFRecurrentCell(8, 8, parameters(norse)), cell(norse, "LIFRefracCell")
+        )
+        return norse.SequentialState(inner, nn.Linear(8, 12), two)
+    inner = norse.RecurrentSequential(norse.RecurrentSequential(one), two)
+    return norse.SequentialState(nn.Linear(8, 20), inner)
+
+
+def membranes_of(state: Any) -> list[Any]:
+    """The membranes in a state, in the order of the modules."""
+    if hasattr(state, "v") or hasattr(state, "lif"):
+        return [getattr(state, "lif", state).v.double().numpy()]
+    parts = state.state if hasattr(state, "cache") else state if isinstance(state, list) else ()
+    return [v for each in parts if each is not None for v in membranes_of(each)]
+
+
+@pytest.mark.parametrize("kind", ["one", "head", "middle", "tail", "own", "nested"])
+def test_what_is_sent_comes_back_in_the_next_step(norse: Any, rng: Any, kind: str) -> None:
+    import torch
+
+    net, x = in_double(lively(looped(norse, kind), 4.0)).eval(), spikes(rng, 8)
+    for module in net.modules():
+        if hasattr(module, "recurrent_weights"):
+            module.input_weights.data.mul_(4.0)
+            module.recurrent_weights.data.mul_(4.0)
+    model = load(net)
+    sent, seen, state = [], [], None
+    with torch.no_grad():
+        for now in tensor(x).unbind(1):
+            out, state = net(now, state)
+            sent.append(out.numpy())
+            seen.append(membranes_of(state))
+    membranes = [np.stack(steps, 1) for steps in zip(*seen, strict=True)]
+    if kind == "middle":
+        del membranes[1]
+    assert_same(model, x, np.stack(sent, 1), membranes)
+    delays = model.graph.of_type(Delay)
+    assert len(delays) == (2 if kind in ("own", "nested") else 1)
+    first = interp.run(model.graph, x[:, :1]).output
+    np.testing.assert_array_equal(first, np.stack(sent, 1)[:, :1])
+
+
+def test_loops_over_time_and_in_a_forward_pass(norse: Any, rng: Any) -> None:
+    """Lifted, and one step a call with the state that it returned."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.loop = nn.Linear(8, 20), norse.RecurrentSequential(
+                cell(norse, "LIFCell"), nn.Linear(20, 20, bias=False), cell(norse, "LIFBoxCell")
+            )  # fmt: skip
+
+        def forward(self, x: Any, state: Any = None) -> Any:
+            return self.loop(self.into(x), state)
+
+    net, x = in_double(lively(Net(), 4.0)), spikes(rng, 8)
+    model, over_time = load(net, tensor(x[:, 0])), tensor(x.swapaxes(0, 1))
+    lifted = nn.Sequential(norse.Lift(net.into), norse.Lift(net.loop))
+    with torch.no_grad():
+        sent = lifted(over_time)[0].numpy().swapaxes(0, 1)
+    assert_same_output(model, x, sent)
+    again = load(lifted, over_time)
+    assert_same_output(again, x, sent)
+    assert len(model.graph.of_type(Delay)) == len(again.graph.of_type(Delay)) == 1
+
+
 def test_all_steps_at_once(norse: Any, rng: Any) -> None:
     """norse's layers over time, and Lift for what takes single steps."""
     from torch import nn
@@ -293,7 +381,15 @@ def test_what_has_no_counterpart_is_refused(norse: Any) -> None:
         (norse.LIFBoxCell(odd), "reset_value and reset_subtract are known"),
         (norse.LIFCell(logistic), "'logistic' is none of"),
         (norse.IzhikevichCell(norse.tonic_spiking), "counterpart in qspinn: its membrane is squ"),
-        (norse.RecurrentSequential(norse.LIFCell()), "write the loop in a forward pass"),
+        (norse.RecurrentSequential(norse.LICell()), "membranes of net.1.module.0 .norse.LICell"),
+        (norse.RecurrentSequential(norse.LIF()), "all steps in one call"),
+        (norse.RecurrentSequential(nn.Identity()), "has no neurons of its own"),
+        (norse.RecurrentSequential(norse.LIFCell(), nn.Linear(20, 20)), "a Linear without bias"),
+        (norse.RecurrentSequential(norse.LIFCell(), nn.Linear(20, 9, bias=False)), r"sent, .9,."),
+        (
+            norse.RecurrentSequential(norse.LIFCell(), norse.LIFCell(), output_modules=[0, 1]),
+            "side by side",
+        ),
     ):
         with pytest.raises(FrontendError, match=message) as found:
             load(norse.SequentialState(nn.Linear(8, 20), last))

@@ -15,7 +15,7 @@ from qspinn.errors import FrontendError
 from qspinn.frontends import load_model
 from qspinn.frontends.live import load
 from qspinn.frontends.live.modules import kind
-from qspinn.ir import Delay, Neuron
+from qspinn.ir import Delay, Linear, Neuron
 
 pytestmark = pytest.mark.needs("rockpool")
 
@@ -131,6 +131,21 @@ def test_recurrent_neurons(rp: Any, rng: Any, most: int) -> None:
     assert delay.high == most
 
 
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("each", [False, True])
+def test_synapses_that_decay_alike_are_one(rp: Any, rng: Any, each: bool, recurrent: bool) -> None:
+    import torch
+
+    tau = torch.linspace(0.002, 0.01, 20)[:, None].repeat(1, 2) if each else 0.003
+    options = {"tau_mem": 0.006, "tau_syn": tau, "bias": 0.01, "threshold": 0.4, "dt": 1e-3}
+    if recurrent:
+        options |= {"has_rec": True, "w_rec": torch.randn(20, 40) * 0.1 - 0.05}
+    made = rp.LIFTorch((40, 20), **options, max_spikes_per_dt=torch.tensor(7))
+    net = rp.Sequential(rp.LinearTorch((8, 40), has_bias=True), made)
+    model = check(net, spikes(rng, 8))
+    assert model.graph.of_type(Linear)[0].weight.values.shape == (20, 8)
+
+
 def test_currents_are_read(rp: Any, rng: Any) -> None:
     net = rp.Sequential(
         rp.LinearTorch((8, 20)), layer(rp, "LIFTorch"), rp.LinearTorch((20, 5)),
@@ -175,10 +190,13 @@ def test_a_trained_network_in_a_module_of_its_own(rp: Any, rng: Any) -> None:
 
 
 def test_what_has_no_counterpart_is_refused(rp: Any) -> None:
+    import torch
+
+    unequal = rp.LIFTorch((40, 20), tau_syn=torch.tensor([[0.002, 0.02]]).repeat(20, 1))
     for last, message in (
         (layer(rp, "LIFTorch", noise_std=0.1), "adds noise of 0.1"),
         (layer(rp, "LIFTorch", threshold=0.0), "threshold of 0"),
-        (rp.LIFTorch((40, 20)), "2 synapses a neuron"),
+        (unequal, "2 synapses a neuron whose currents decay differently"),
         (rp.RateTorch(20), "counterpart in qspinn: it sends values"),
     ):
         size = 40 if "synapses" in message else 20

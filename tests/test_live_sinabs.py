@@ -11,6 +11,7 @@ import pytest
 from live_nets import (
     assert_same,
     assert_same_output,
+    become_integers,
     in_double,
     lines,
     lively,
@@ -144,6 +145,66 @@ def test_a_reset_value_is_added_in_every_step(sl: Any, rng: Any, name: str, fire
     assert any("in every step" in line for line in lines(model))
 
 
+@pytest.mark.parametrize("amount", [0.0, 0.125, 0.5])
+@pytest.mark.parametrize("fires", ["single", "multi", "three"])
+@pytest.mark.parametrize("name", ["IAF floor", "LIF plain", "LIF synapse"])
+def test_a_spike_may_take_more_or_less_than_the_threshold(
+    sl: Any, rng: Any, name: str, fires: str, amount: float
+) -> None:
+    from sinabs.activation import MembraneSubtract
+    from torch import nn
+
+    made = neuron(sl, name, **{**firing(fires), "reset_fn": MembraneSubtract(amount)})
+    net = lively(nn.Sequential(nn.Linear(8, 20), made), 1.5)
+    model = check(net, spikes(rng, 8))
+    assert "reset_step" in model.graph["n1"].values
+    if amount < 0.3125 and fires == "multi":
+        assert any("no bound was found" in line for line in lines(model))
+
+
+@pytest.mark.needs("zig")
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_these_models_become_integers(sl: Any, rng: Any, adaptive: bool) -> None:
+    from sinabs.activation import MembraneSubtract
+    from torch import nn
+
+    made = neuron(sl, "LIF plain", **{**firing("three"), "reset_fn": MembraneSubtract(0.25)})
+    if adaptive:
+        options = {**NEURONS["LIF plain"], **firing("three"), "tau_adapt": 8.0}
+        made = sl.ALIF(adapt_scale=0.5, **options)
+    net = lively(nn.Sequential(nn.Linear(8, 20), made))
+    become_integers(load(net), spikes(rng, 8).astype(int))
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("fires", ["multi", "multi zero", "three", "single zero", "amount", "to"])
+def test_adaptive_neurons_with_every_reset(sl: Any, rng: Any, fires: str, recurrent: bool) -> None:
+    import torch
+    from sinabs.activation import MembraneReset, MembraneSubtract
+    from torch import nn
+
+    options = {**NEURONS["LIF plain"], "tau_adapt": 8.0, "adapt_scale": 0.5}
+    options |= firing(fires if fires not in ("amount", "to") else "multi")
+    options |= {"reset_fn": MembraneSubtract(0.125)} if fires == "amount" else {}
+    options |= {"reset_fn": MembraneReset(0.0625)} if fires == "to" else {}
+    if recurrent:
+        options["rec_connect"] = nn.Linear(20, 20, bias=False)
+        options["rec_connect"].weight.data.mul_(0.3)
+    made = (sl.ALIFRecurrent if recurrent else sl.ALIF)(
+        spike_threshold=torch.tensor(0.25), **options
+    )
+    net, x = in_double(lively(nn.Sequential(nn.Linear(8, 20), made), 2.0)), spikes(rng, 8)
+    model = load(net)
+    with torch.no_grad():
+        sent = net(tensor(x)).numpy()
+    trace = assert_same_output(model, x, sent)
+    shift = 0.0625 if fires == "to" else 0.0
+    last = made.v_mem.double().detach().numpy() - shift
+    # sinabs adapts in float32 where spikes are float32.
+    np.testing.assert_allclose(trace.states["n1.v"][:, -1], last, rtol=1e-5, atol=1e-5)
+    assert (sent.max() > 1) == (not fires.startswith("single"))
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 @pytest.mark.parametrize("name", ["LIF", "LIF synapse", "LIF alphas"])
 def test_adaptive_neurons(sl: Any, rng: Any, name: str, recurrent: bool) -> None:
@@ -245,11 +306,10 @@ def with_torch_ones(net: Any, value: float) -> None:
 
 def test_what_has_no_counterpart_is_refused(sl: Any) -> None:
     import torch
-    from sinabs.activation import MembraneSubtract
     from torch import nn
 
     for last, message in (
-        (neuron(sl, "LIF", reset_fn=MembraneSubtract(0.1)), "not its threshold"),
+        (sl.ALIF(tau_mem=3.0, tau_adapt=9.0, adapt_scale=-1.0, **firing("multi")), "spike lowers"),
         (neuron(sl, "LIF", spike_fn=torch.relu), "fires by"),
         (neuron(sl, "LIF", spike_threshold=torch.tensor(0.0)), "threshold of 0"),
         (sl.ExpLeak(tau_mem=3.0, min_v_mem=-1.0), "min_v_mem"),

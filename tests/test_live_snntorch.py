@@ -12,6 +12,7 @@ import qspinn
 from live_nets import (
     assert_same,
     assert_same_output,
+    become_integers,
     in_double,
     lines,
     lively,
@@ -21,15 +22,10 @@ from live_nets import (
     tensor,
     trained,
 )
-from mcu_builds import agrees
 from qspinn import interp
-from qspinn.backend import backend, default_plan
-from qspinn.calibrate import observe
 from qspinn.errors import FrontendError
 from qspinn.frontends.live import load
-from qspinn.ir import Delay
-from qspinn.passes.canonicalize import canonicalize
-from qspinn.passes.quantize import quantize
+from qspinn.ir import Delay, Neuron
 
 pytestmark = [
     pytest.mark.needs("snntorch"),
@@ -146,6 +142,49 @@ def test_a_membrane_that_nothing_resets(snn: Any, rng: Any, beta: Any, fires: bo
     short = nn.Sequential(nn.Linear(8, 20), snn.StateLeaky(0.7, 20, kernel_truncation_steps=5))
     with pytest.raises(FrontendError, match="after 5 steps"):
         load(short, over_time)
+
+
+@pytest.mark.parametrize("fires", [True, False])
+def test_linear_leaky_neurons(snn: Any, rng: Any, fires: bool) -> None:
+    from torch import nn
+
+    made = snn.LinearLeaky(0.8, 8, 20, threshold=0.5, output=fires)
+    net, x = in_double(lively(nn.Sequential(made))), spikes(rng, 8)
+    model, sent = load(net), net(tensor(x.swapaxes(0, 1)))
+    spk, mem = (v.detach().numpy().swapaxes(0, 1) for v in (sent if fires else (sent, sent)))
+    assert_same(model, x, spk, [mem])
+
+
+@pytest.mark.parametrize("beta", [0.85, None, "each"])
+@pytest.mark.parametrize("kind", ["LeakyParallel", "LeakyKernel"])
+def test_rectified_neurons(snn: Any, rng: Any, kind: str, beta: Any) -> None:
+    """Without a beta, snnTorch draws decays of both signs."""
+    import torch
+    from torch import nn
+
+    Kind = getattr(__import__(f"snntorch._neurons.{kind.lower()}", fromlist=[kind]), kind)
+    each = 0.85 if beta == "each" else beta
+    first = Kind(8, 20, beta=each, threshold=0.4, learn_beta=True, graded_spikes_factor=1.5)
+    if beta == "each":
+        first.rnn.weight_hh_l0.data.copy_(torch.diag(torch.linspace(-0.4, 0.9, 20)))
+    second = Kind(20, 12, beta=0.7, threshold=torch.linspace(0.1, 0.5, 12), bias=False)
+    net, x = nn.Sequential(first, nn.Dropout(0.1), second).double().eval(), spikes(rng, 8)
+    for module in (first, second):  # it sends spikes of float32
+        module.spike_grad = lambda over: (over > 0).double()
+        module.rnn.weight_ih_l0.data.mul_(2.5)
+    over_time = tensor(x.swapaxes(0, 1))
+    middle = first(over_time)
+    membranes = [first.rnn(over_time)[0], second.rnn(middle)[0]]
+    seen = [m.detach().numpy().swapaxes(0, 1) for m in membranes]
+    assert all((m == 0).mean() > 0.01 for m in seen), "nothing was cut at zero"
+    model = load(net)
+    assert_same(model, x, net(over_time).detach().numpy().swapaxes(0, 1), seen)
+    assert ("turn" in model.graph.of_type(Neuron)[0].values) == (beta != 0.85)
+
+
+def test_membranes_that_are_coupled_are_refused(snn: Any) -> None:
+    with pytest.raises(FrontendError, match=r"380 values .* beside its diagonal"):
+        load(snn.LeakyParallel(8, 20, weight_hh_enable=True))
 
 
 # --- topologies ---
@@ -380,16 +419,13 @@ def test_a_subclass_that_behaves_otherwise_is_no_leaky(snn: Any) -> None:
     ],
 )  # fmt: skip
 def test_models_that_no_file_has_become_integers(snn: Any, rng: Any, kind: str, more: Any) -> None:
-    """They go through the whole compiler."""
-    model = load(dense(snn, kind, **more))
-    x = spikes(rng, 8).astype(int)
-    graph = canonicalize(model.graph)
-    target = backend("mcu")
-    plan = default_plan(target, graph, observe(graph, x))
-    program = target.legalize(quantize(graph, plan))
-    agrees(program, x, "host")
-    differ = interp.run(program, x).output != interp.run(model.graph, x).output
-    assert differ.mean() < 0.05
+    become_integers(load(dense(snn, kind, **more)), spikes(rng, 8).astype(int))
+
+
+@pytest.mark.needs("zig")
+def test_rectified_neurons_become_integers(snn: Any, rng: Any) -> None:
+    net = snn.LeakyParallel(8, 20, threshold=0.2)  # decays of both signs
+    become_integers(load(net), spikes(rng, 8).astype(int))
 
 
 @pytest.mark.needs("nirtorch")

@@ -22,6 +22,7 @@ from qspinn.interp import apply, run
 from qspinn.ir import Array, Graph, Input, MaxPool2d, Neuron, Output, Shape, SumPool2d
 from qspinn.neurons import larger
 from qspinn.pipeline import lower
+from qspinn.plan import parse
 from qspinn.signals import Signal, infer
 from test_onnx import samples, scores
 
@@ -210,6 +211,34 @@ def test_artifacts_are_proved(qspinn: Run, target: str, how: str, rng: Rng, tmp_
 @pytest.mark.parametrize("how", ["exact", "or"])
 def test_packages_for_lava_are_proved(qspinn: Run, how: str, rng: Rng, tmp_path: Path) -> None:
     prove(qspinn, "loihi", how, rng, tmp_path)
+
+
+@pytest.mark.needs("onnx")
+@pytest.mark.parametrize("target", ["mcu", "loihi"])
+def test_a_search_keeps_maxima(qspinn: Run, target: str, rng: Rng, tmp_path: Path) -> None:
+    """The plan that it finds lowers to neurons that are still exact."""
+    made = network(rng)
+    path, data, folder = of.save(tmp_path / "net.onnx", made), tmp_path / "x.npz", tmp_path / "out"
+    x = samples(rng, made, 200)
+    np.savez(data, x=x, y=of.judged(path, x).argmax(1))
+    kinds = ("membrane", "threshold", "scale", "bias", "weight:rounding", "steps")
+    idle = [word for kind in kinds for word in ("--try", f"{kind}=")]
+    done = qspinn("explore", path, "--target", target, "--data", data, "--steps", 12,
+                  "--max-drop", "90%", "--workers", 1, "--try", "weight=8,4", *idle,
+                  "-o", folder)  # fmt: skip
+    assert done.code == 0, done.err
+    job = jobs.prepare(path, data, encode={"steps": 12})
+    chip = backend(target)
+    plan = jobs.plan_for(job, chip, parse((folder / "plan.txt").read_text()))
+    final = lower(job.graph, plan, chip).quantized
+    assert job.dataset is not None
+    ((fed, _),) = chunks(final, job.dataset, job.encoder, np.arange(20))
+    made_of = [n for n in final.of_type(Neuron) if n.model == larger()]
+    found = [cut(final, final[final[n.inputs[0]].inputs[0]].name, fed) for n in made_of[:1]]
+    found.append(cut(final, made_of[-1].name, fed))
+    window = MaxPool2d(name="m", inputs=("x",), kernel=(2, 2), stride=(2, 2))
+    assert found[1].any()
+    assert np.array_equal(found[1].cumsum(1), largest(window, found[0]))
 
 
 def prove(qspinn: Run, target: str, how: str, rng: Rng, tmp_path: Path) -> None:

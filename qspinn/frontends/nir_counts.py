@@ -35,9 +35,12 @@ def spikes(cell: Cell, currents: Sequence[Highs]) -> Highs:
     """The most spikes of each neuron in a step.
 
     What is left of the potential lies below the threshold, the leak only lowers it, and the step
-    adds at most the current: so at most 1 + floor(current / threshold) thresholds fit.
+    adds at most the current: so at most 1 + floor(current / threshold) thresholds fit. A threshold
+    that falls again, or a reset that takes less than the threshold, leaves more.
     """
-    if any(c is None for c in currents):
+    if any(c is None for c in currents) or "adaptation_decay" in cell.values:
+        return None
+    if (cell.values.get("reset_step", np.inf) < cell.values["threshold"]).any():
         return None
     drive: FloatArray = np.maximum(np.sum([c for c in currents if c is not None], axis=0), 0)
     if "current_decay" in cell.values:

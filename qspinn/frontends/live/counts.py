@@ -84,7 +84,7 @@ def _declared(build: Build, name: str, most: int) -> int:
 def _note_most(build: Build, name: str, most: int, bound: Highs, *, cut: bool) -> None:
     given = build.choices.max_spikes is not None
     why = "no bound was found" if bound is None else f"the weights allow {int(bound.max())}"
-    stays = build.cells[name].options["reset"] == "subtract"
+    stays = build.cells[name].options["reset"] in ("subtract", "amount")
     rest = "waits in the membrane" if stays else "is lost"
     end = f"; what exceeds them {rest}" if cut else ""
     plural = "s" * (most > 1)

@@ -31,6 +31,8 @@ IN_ORDER = {
 """Containers that run their children one after the other."""
 STEPWISE = {"Lift", "MultiStepContainer", "SeqToANNContainer", "Repeat"}
 """Those that take a time axis and give their children one step, or time in the batch."""
+_OVER_TIME = {"StateLeaky", "LinearLeaky", "LeakyParallel", "LeakyKernel"}
+"""Neurons of snnTorch's that take all steps at once."""
 _BARE = {"Module", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"}
 _HARMLESS = {"__init__", "__repr__", "__str__", "extra_repr", "_get_name"}
 
@@ -56,6 +58,11 @@ class Kind:
     def leaf(self) -> bool:
         """Whether a module of this kind is one node or layer, whatever its children are."""
         return bool(self.package) and (self.package, self.name) not in IN_ORDER
+
+    @property
+    def looped(self) -> bool:
+        """Whether what it sends comes back to it in the next call."""
+        return (self.package, self.name) == ("norse", "RecurrentSequential")
 
     @property
     def ordered(self) -> bool:
@@ -135,7 +142,7 @@ def takes_time(module: Any) -> bool | None:
         return hasattr(module, "record_states")
     if found.package == "sinabs" and found.neurons:
         return "Squeeze" not in found.name
-    if found.neurons and (found.package == "rockpool" or found.name == "StateLeaky"):
+    if found.neurons and (found.package == "rockpool" or found.name in _OVER_TIME):
         return True
     return False if found.neurons else None
 
@@ -161,7 +168,7 @@ def _timed(module: Any, path: str) -> dict[bool, str]:
     found = kind(module)
     if found.name in STEPWISE and found.ordered:
         return {True: label(path, module)}
-    if found.leaf:
+    if found.leaf and not found.looped:
         answer = takes_time(module)
         return {} if answer is None else {answer: label(path, module)}
     answers: dict[bool, str] = {}

@@ -212,7 +212,5 @@ REFUSED: Mapping[str, str] = {
     "LIFMCRecurrentCell": "its neurons are coupled through their membranes",
     "LIFMCRefracRecurrentCell": "its neurons are coupled through their membranes",
     "LIFCorrelation": "it correlates spikes beside its neurons",
-    "RecurrentSequential": "what it sends comes back into its first module, before that is called; "
-    "write the loop in a forward pass",
 }  # fmt: skip
 """Why other neurons have no counterpart."""

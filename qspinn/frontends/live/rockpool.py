@@ -6,6 +6,7 @@ Read in Rockpool 3.1. An input is decayed with the synaptic current that it ente
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qspinn.fixed import FloatArray
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell
 from qspinn.frontends.live.layers import Handler, array, dropped, matrix
-from qspinn.ir import Param
+from qspinn.ir import Linear, Param
 
 PACKAGE = "rockpool"
 FUNCTIONS = ("StepPWL", "PeriodicExponential")
@@ -26,14 +27,38 @@ MANY = 1 << 16
 
 def lif(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
     """LIFTorch, and LIFBitshiftTorch, whose decays are 1 - 2 ** -k."""
-    if module.n_synapses != 1:
-        raise FrontendError(
-            f"has {module.n_synapses} synapses a neuron, each with a current of its own",
-            hint="give it as many inputs as neurons",
-        )
-    decay = array(module.beta).squeeze(-1) if module.beta.ndim else array(module.beta)
+    decay = array(module.beta)
+    if module.n_synapses > 1:
+        wires = [_joined(build, wire, module.n_synapses) for wire in wires]
+        decay = np.broadcast_to(decay, (module.size_out, module.n_synapses))
+        if (decay != decay[:, :1]).any():
+            raise FrontendError(
+                f"has {module.n_synapses} synapses a neuron whose currents decay differently",
+                hint="give the synapses of a neuron one time constant: their currents are one then",
+            )
+        decay = decay[:, 0]
+    elif decay.ndim:
+        decay = decay.squeeze(-1)
     params = {"current_decay": decay, "decay": array(module.alpha)}
     return _neurons(build, path, module, wires, params, gain=decay)
+
+
+def _joined(build: Build, wire: Wire, synapses: int) -> Wire:
+    """Currents of all synapses of a neuron, side by side, as the one that they are together."""
+    node = build.nodes[wire.node]
+    if not isinstance(node, Linear):
+        raise FrontendError(
+            f"has {synapses} synapses a neuron; their currents are summed in the weights of a "
+            f"LinearTorch right before it, not behind {type(node).__name__}",
+            hint="give it as many inputs as neurons",
+        )
+    weight = node.weight.values
+    bias = None if node.bias is None else Param(node.bias.values.reshape(-1, synapses).sum(1))
+    summed = weight.reshape(-1, synapses, weight.shape[1]).sum(1)
+    name = build.name(f"{build.paths.get(node.name, node.name)}.sum")
+    build.note(name, f"the {synapses} synapses of a neuron in one, with the sum of their weights")
+    joined = replace(node, name=name, weight=Param(summed), bias=bias)
+    return build.add(joined, build.wires[node.inputs[0]].signal)
 
 
 def membrane(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
@@ -68,7 +93,9 @@ def _neurons(
     name, currents = build.name(path), list(wires)
     if getattr(module, "_has_rec", False):
         back = build.delayed(name, shape)
-        currents.append(matrix(build, f"{path}.w_rec", back, array(module.w_rec).T, None))
+        weights = array(module.w_rec).T
+        weights = weights.reshape(shape[0], -1, shape[0]).sum(1)  # over the synapses of a neuron
+        currents.append(matrix(build, f"{path}.w_rec", back, weights, None))
     return build.neurons(name, currents, made, most=0 if limit in (1, MANY) else limit)
 
 

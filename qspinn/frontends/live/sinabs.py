@@ -25,14 +25,22 @@ def lif(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) 
     """LIF and IAF, with or without synaptic current, and recurrent."""
     params, gain = _coefficients(module)
     fires, several, most = _firing(module)
-    reset, to = _reset(module)
+    return _built(build, path, module, wires, {**params, **fires}, gain, several, most)
+
+
+def _built(
+    build: Build, path: str, module: Any, wires: Sequence[Wire], params: dict[str, Any],
+    gain: FloatArray, several: bool, most: int,
+) -> Wire:  # fmt: skip
+    """The neurons with their reset."""
+    reset, to = _reset(module, params)
     if to:
         # sinabs adds the reset value in every step: a membrane that is counted from there.
         params["bias"] = params.get("decay", 1.0) * to
-        fires |= {"v_min": fires["v_min"] - to} if "v_min" in fires else {}
+        params |= {"v_min": params["v_min"] - to} if "v_min" in params else {}
         build.note(path, f"adds its reset value {to:g} in every step, as sinabs does; its "
                    "membrane is counted from there")  # fmt: skip
-    made = cell(wires[0].shape, {**params, **fires}, gain=gain, several=several, compare=">=",
+    made = cell(wires[0].shape, params, gain=gain, several=several, compare=">=",
                 reset=reset, start=-to)  # fmt: skip
     return _looped(build, path, module, wires, made, gain, most)
 
@@ -100,16 +108,12 @@ def adaptive(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: 
         # Here the normalization is stored in the current, and acts in every later step again.
         params["current_decay"] = params["current_decay"] * (1 - params["decay"])
     decay = array(module.alpha_adapt_calculated)
-    fires, several, _ = _firing(module, array(module.b0))
-    if several or _reset(module, adaptive=True)[0] != "subtract":
-        raise FrontendError("adapts, and sends several spikes a step or resets to zero")
-    params |= {
-        **fires,
-        "adaptation_decay": decay,
-        "adaptation_step": array(module.adapt_scale) * (1 - decay),
-    }
-    made = cell(wires[0].shape, params, gain=gain, compare=">=", reset="subtract")
-    return _looped(build, path, module, wires, made, gain, 0)
+    fires, several, most = _firing(module, array(module.b0))
+    step = array(module.adapt_scale) * (1 - decay)
+    if several and (step < 0).any():
+        raise FrontendError("sends several spikes a step, and a spike lowers its threshold")
+    params |= {**fires, "adaptation_decay": decay, "adaptation_step": step}
+    return _built(build, path, module, wires, params, gain, several, most)
 
 
 def _coefficients(module: Any) -> tuple[dict[str, Any], FloatArray]:
@@ -143,17 +147,20 @@ def _firing(module: Any, threshold: FloatArray | None = None) -> tuple[dict[str,
     return found, limit != 1, int(limit or 0)
 
 
-def _reset(module: Any, *, adaptive: bool = False) -> tuple[str, float]:
-    """The kind of the reset, and what sinabs adds to the membrane with it in every step."""
+def _reset(module: Any, params: dict[str, Any]) -> tuple[str, float]:
+    """The kind of the reset, and what sinabs adds to the membrane with it in every step.
+
+    What a spike takes is a parameter where it is not the threshold.
+    """
     function = module.reset_fn
     kind = type(function).__name__
     if kind == "MembraneSubtract":
         value = function.subtract_value
-        if value is None or (
-            not adaptive and np.all(array(value) == array(module.spike_threshold))
-        ):
+        fixed = "adaptation_decay" not in params
+        if value is None or (fixed and np.all(array(value) == params["threshold"])):
             return "subtract", 0.0
-        raise FrontendError(f"subtracts {value} after a spike, and not its threshold")
+        params["reset_step"] = array(value)
+        return "amount", 0.0
     if kind == "MembraneReset":
         return "zero", float(function.reset_value)
     raise FrontendError(f"resets by {kind}; MembraneSubtract and MembraneReset are read")

@@ -14,7 +14,7 @@ from qspinn import neurons
 from qspinn.errors import FrontendError
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.cells import Neurons, cell, compares, refuse
-from qspinn.frontends.live.layers import LAYERS, array
+from qspinn.frontends.live.layers import LAYERS, array, matrix
 from qspinn.frontends.nir_neurons import span
 from qspinn.ir import Param, Scale
 
@@ -83,7 +83,10 @@ def delta(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int
 
 
 def unending(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
-    """StateLeaky: its convolution over all steps is a decay, and nothing resets it."""
+    """StateLeaky: its convolution over all steps is a decay, and nothing resets it.
+
+    LinearLeaky has a connection in front.
+    """
     import torch
 
     if module.kernel_truncation_steps is not None:
@@ -91,7 +94,11 @@ def unending(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: 
             f"forgets its input after {module.kernel_truncation_steps} steps, which no decay does",
             hint="give it kernel_truncation_steps=None",
         )
-    name, shape = build.name(path), wires[0].shape
+    name = build.name(path)
+    if hasattr(module, "linear"):
+        inner = module.linear
+        wires = _connected(build, f"{path}.linear", wires, inner.weight, inner.bias)
+    shape = wires[0].shape
     params = {"decay": torch.exp(-1 / module.tau)}
     if not module.output:
         return build.neurons(name, wires, cell(shape, params))
@@ -99,6 +106,50 @@ def unending(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: 
     made = cell(shape, {**params, "threshold": module.threshold}, reset="none")
     build.readable[name] = cell(shape, params)
     return build.neurons(name, wires, made, model=neurons.unreset(), factor=_factor(module))
+
+
+def rectified(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int) -> Wire:
+    """LeakyParallel and LeakyKernel: an RNN with a rectifier, whose hidden state is a membrane.
+
+    Its coefficients are the RNN's own; beta is only what they were built with.
+    """
+    _require(module)
+    inner = module.rnn
+    hidden = array(inner.weight_hh_l0)
+    keep = np.diagonal(hidden)
+    across = hidden - np.diag(keep)
+    if across.any():
+        raise FrontendError(
+            f"couples its membranes: rnn.weight_hh_l0 has {np.count_nonzero(across)} values of up "
+            f"to {np.abs(across).max():g} beside its diagonal",
+            hint="build it with weight_hh_enable=False, which leaves each neuron its own decay; "
+            "or send spikes back, by RLeaky",
+        )
+    bias = inner.bias_ih_l0 + inner.bias_hh_l0 if inner.bias else None
+    name = build.name(path)
+    wires = _connected(build, f"{path}.rnn", wires, inner.weight_ih_l0, bias)
+    signed = bool((keep < 0).any())
+    params = {"decay": np.maximum(keep, 0), "threshold": module.threshold}
+    params |= {"turn": np.maximum(-keep, 0)} if signed else {}
+    made = cell(wires[0].shape, params, reset="none")
+    model = neurons.rectified(signed=signed)
+    return build.neurons(name, wires, made, model=model, factor=_factor(module))
+
+
+def _connected(
+    build: Build, path: str, wires: Sequence[Wire], weight: Any, bias: Any
+) -> Sequence[Wire]:
+    """The wires behind a module's own matrix; its bias comes once."""
+    kept = None if bias is None or not bias.any() else Param(array(bias))
+    weights = array(weight)
+    for wire in wires:
+        if wire.shape != weights.shape[1:]:
+            raise FrontendError(
+                f"multiplies the last dimension of a signal of shape {wire.shape}",
+                hint="flatten the signal first",
+            )
+    rest = [matrix(build, path, wire, weights, None) for wire in wires[1:]]
+    return [matrix(build, path, wires[0], weights, kept), *rest]
 
 
 def _factor(module: Any) -> float:
@@ -167,13 +218,13 @@ CELLS: Mapping[str, Neurons] = {
     "Alpha": alpha,
     "DeltaLeaky": delta,
     "StateLeaky": unending,
+    "LinearLeaky": unending,
+    "LeakyParallel": rectified,
+    "LeakyKernel": rectified,
 }
 REFUSED: Mapping[str, str] = {
     "SLSTM": "its gates multiply states and pass them through sigmoid and tanh",
     "SConv2dLSTM": "its gates multiply states and pass them through sigmoid and tanh",
-    "LeakyParallel": "it passes its membrane through a rectifier and never resets it",
     "AssociativeLeaky": "it multiplies states with each other",
-    "LeakyKernel": "it passes its membrane through a rectifier and never resets it",
-    "LinearLeaky": "it has a connection inside; build it of a Linear and a StateLeaky",
 }
 """Why other neurons have no counterpart."""

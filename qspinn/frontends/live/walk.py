@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qspinn.errors import FrontendError, located
 from qspinn.frontends.live.build import Build, Wire
 from qspinn.frontends.live.layers import RANKS, array, matrix
+from qspinn.frontends.live.loops import looped
 from qspinn.frontends.live.modules import (
     STEPWISE,
     children,
@@ -47,6 +48,8 @@ def leaf(build: Build, path: str, module: Any, wires: Sequence[Wire], lead: int)
         if found.neurons is not None:
             _require_own_state(build, path, module)
             return found.neurons(build, path, module, wires, lead)
+        if found.looped:
+            return looped(build, path, module, wires, lead, leaf)
         if len(wires) > 1:
             raise FrontendError(
                 "reads a sum of signals; only neurons can",
@@ -103,6 +106,15 @@ def _recurrent(build: Build, path: str, module: Any, wire: Wire, lead: int) -> W
     return leaf(build, inner, module.sub_module, currents, lead)
 
 
+def _inner(module: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves, those inside a loop as well."""
+    for path, each in leaves(module):
+        if kind(each).looped:
+            yield from _inner(each.module)
+        else:
+            yield path, each
+
+
 def input_shape(module: Any, sample: Any, lead: int) -> Shape:
     """The shape of one step of one sample.
 
@@ -110,7 +122,7 @@ def input_shape(module: Any, sample: Any, lead: int) -> Shape:
         FrontendError: Nothing says it.
     """
     rank = size = None
-    for _, each in leaves(module):
+    for _, each in _inner(module):
         name = kind(each).name
         if name in ("Flatten", "Identity") or name.startswith("Dropout"):
             rank = rank if name != "Flatten" else -1
@@ -118,7 +130,8 @@ def input_shape(module: Any, sample: Any, lead: int) -> Shape:
         if rank is None:
             rank = RANKS.get(name)
         sizes = ("in_features", "input_size", "size_in")
-        size = next((getattr(each, n) for n in sizes if hasattr(each, n)), None)
+        inner = getattr(each, "linear", getattr(each, "rnn", each))
+        size = next((getattr(inner, n) for n in sizes if hasattr(inner, n)), None)
         break
     if sample is None:
         if size is None or rank == -1:
