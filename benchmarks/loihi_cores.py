@@ -1,7 +1,8 @@
 """Count the neuro cores of networks on both Loihi chips, beside what Intel's compiler logged.
 
-For each network: the cores of the mapping (at both ends, where words of convolutions are known as a
-range), the bound that no mapping goes below, the resource that binds, and how long mapping took.
+For each network, under the plan that ``qspinn compile --device`` gives it without data: the cores
+of the mapping (at both ends, where words of convolutions are known as a range), the bound that no
+mapping goes below, the resource that binds, and how long mapping took.
 """
 
 from __future__ import annotations
@@ -54,9 +55,8 @@ def main() -> None:
           f"{'logged':>6} {'ms':>7}")  # fmt: skip
     models = Path(options.models) if options.models else None
     for name, made in networks(models, ROOT / "examples").items():
-        graph = made()
         for device in DEVICES:
-            rows.append(row := measured(name, graph, device))
+            rows.append(row := measured(name, made(device), device))
             span = str(row.cores) if row.fewest == row.cores else f"{row.fewest} to {row.cores}"
             print(f"{row.network:22} {row.device:7} {row.neurons:>8} {span:>9} {row.bound:>6} "
                   f"{row.binding:8} {row.logged or '':>6} {row.milliseconds:>7.1f}")  # fmt: skip

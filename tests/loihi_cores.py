@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from qspinn.backends.loihi import BACKEND
 from loihi_nets import linear, net, neuron
 from qspinn import job as jobs
 from qspinn.fixed import QFormat
+from qspinn.grouping import grouped
 from qspinn.ir import Conv2d, Flatten, Graph, Node, Param, Shape
 from qspinn.pipeline import lower
 
@@ -32,10 +34,10 @@ _CONVOLUTIONS = ((24, (2, 2), (0, 0)), (36, (2, 2), (0, 0)), (48, (2, 2), (0, 0)
                  (64, (2, 1), (1, 0)), (64, (1, 1), (0, 0)))  # fmt: skip
 
 
-def model(path: Path) -> Graph:
-    """A model's file, legalized as ``qspinn compile`` does without data."""
+def model(path: Path, device: str) -> Graph:
+    """A model's file, legalized as ``qspinn compile`` does for a device without data."""
     options = {"reset": "zero"} if "bias_zero" in path.name else None
-    job = jobs.prepare(path, options=options)
+    job = grouped(jobs.prepare(path, options=options), BACKEND, BACKEND.devices[device])
     return lower(job.graph, jobs.plan_for(job, BACKEND), BACKEND).final
 
 
@@ -82,23 +84,23 @@ def legal(name: str, shape: Shape, nodes: list[Node]) -> Graph:
     )
 
 
-def networks(models: Path | None, examples: Path) -> dict[str, Callable[[], Graph]]:
-    """Every network there is here, by name.
+def networks(models: Path | None, examples: Path) -> dict[str, Callable[[str], Graph]]:
+    """Every network there is here, by name: what makes its graph for a device.
 
     Args:
         models: The folder of trained networks from elsewhere, if there is one.
         examples: The folder of the examples.
     """
-    found: dict[str, Callable[[], Graph]] = {}
+    found: dict[str, Callable[[str], Graph]] = {}
     if models is not None:
-        found |= {n: (lambda path=models / p: model(path)) for n, p in MODELS.items()}
-    found["784-128-10"] = lambda: model(examples / "mnist" / "mnist.nir")
-    found["nmnist"] = lambda: model(examples / "nmnist" / "nmnist.nir")
-    found["784-400-400"] = lambda: dense(784, 400, 400)
-    found["pilotnet_sdnn"] = pilotnet
+        found |= {n: partial(model, models / p) for n, p in MODELS.items()}
+    found["784-128-10"] = partial(model, examples / "mnist" / "mnist.nir")
+    found["nmnist"] = partial(model, examples / "nmnist" / "nmnist.nir")
+    found["784-400-400"] = lambda _: dense(784, 400, 400)
+    found["pilotnet_sdnn"] = lambda _: pilotnet()
     if (folder := records()) is not None:
-        found["pilotnet_lif"] = lambda: model(folder / "gts/pilotnet_lif/network.net")
-        found["ntidigits"] = lambda: model(folder / "gts/ntidigits/ntidigits.net")
+        found["pilotnet_lif"] = partial(model, folder / "gts/pilotnet_lif/network.net")
+        found["ntidigits"] = partial(model, folder / "gts/ntidigits/ntidigits.net")
     return found
 
 

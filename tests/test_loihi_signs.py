@@ -10,6 +10,8 @@ import pytest
 from qspinn.backends.loihi import BACKEND
 from qspinn.backends.loihi.layers import layers
 from qspinn.backends.loihi.reasons import Reasons, Unfit
+from qspinn.backends.loihi.synmem import loihi2_row
+from qspinn.backends.loihi.table import WEIGHT_BITS
 from qspinn.backends.loihi.weights import Packed, pack, signed
 
 from loihi_nets import linear, net, neuron, run_both, spikes
@@ -194,6 +196,44 @@ def test_a_ninth_bit_of_a_sparse_matrix_doubles_no_synapse(rng: Rng) -> None:
     legal = BACKEND.legalize(fine)
     assert [p.bits for p in packed(legal)] == [8, 8]
     assert words_of(legal) == 140 * -(-(14 * (8 + 12) + 10) // 64)
+
+
+def ruled(rng: Rng, each: int, size: int = 90, wide: int = 32) -> tuple[Graph, int]:
+    """A dense layer whose inputs have one sign each, and the words it takes in one matrix."""
+    weights = np.zeros((size, size), np.int64)
+    for column in range(size):
+        rows = rng.permutation(size)[:each]
+        weights[rows, column] = rng.integers(1, wide, each) * (-1 if column % 3 == 0 else 1)
+    graph = net("ruled", (size,), (
+        linear("fc", "input", weights), neuron("lif", ("fc",), (size,)),
+    ))  # fmt: skip
+    return graph, size * -(-(size * (6 + 12) + 10) // 64)
+
+
+@pytest.mark.needs("lava")
+def test_dense_inputs_of_one_sign_each_are_split_where_both_chips_gain(
+    rng: Rng, tmp_path: Path
+) -> None:
+    graph, words = ruled(rng, each=20)
+    legal = run_both(graph, spikes(rng, (2, 8, 90)), tmp_path, executor="lava-models")
+    assert [(p.mode, p.bits) for p in packed(legal)] == [("EXCITATORY", 5), ("INHIBITORY", 5)]
+    assert words_of(legal) == 90 * -(-(20 * (5 + 12) + 10) // 64) < words
+    assert words_of(legal, "loihi1") < 90 * -(-(64 * 6 + 10) // 64 + -(26 * 6 + 10) // 64)
+
+
+def test_a_dense_matrix_stays_one_where_loihi_1_would_pay_for_its_index(rng: Rng) -> None:
+    graph, words = ruled(rng, each=80)
+    legal = BACKEND.legalize(graph)
+    assert [(p.mode, p.bits) for p in packed(legal)] == [("MIXED", 6)]
+    assert words_of(legal) == words
+
+
+def test_two_dense_matrices_never_save_words() -> None:
+    """Not even where each sign needs a single bit, as 0 and 128 and -1 do."""
+    neurons = np.arange(1, 4096)
+    for bits in WEIGHT_BITS[1:]:
+        one = loihi2_row(neurons, bits, 0, 0)
+        assert (2 * loihi2_row(neurons, 1, 0, 0) >= one).all()
 
 
 def contest(*, close: bool) -> tuple[Job, Plan]:

@@ -219,6 +219,59 @@ def test_many_inputs_keep_the_bits_of_their_weights(rng: Rng) -> None:
     assert errors[0] < 0.5 * errors[1]
 
 
+def joined(weights: np.ndarray, others: np.ndarray, **source: object) -> Graph:
+    """The same layer behind the input and itself, with a bias."""
+    graph = layer(weights, **source)
+    lif = replace(graph["lif"], inputs=("fc", "rec"))
+    entry, fc, _, out = graph.nodes
+    assert isinstance(fc, Linear)
+    size = len(weights)
+    return replace(graph, nodes=(
+        entry, replace(fc, bias=Param(np.linspace(-0.05, 0.05, size))),
+        Delay(name="back", inputs=("lif",), shape=(size,), steps=1),
+        Linear(name="rec", inputs=("back",), weight=Param(others)), lif, out,
+    ))  # fmt: skip
+
+
+@pytest.mark.needs("lava")
+def test_one_of_several_connections_keeps_its_bits(rng: Rng, tmp_path: Path) -> None:
+    """The one that gains most; what feeds the layer beside it is in whole units, bias included."""
+    graph = joined(rng.normal(0, 0.02, (8, 400)), rng.normal(0, 0.3, (8, 8)),
+                   kind="count", high=1000)  # fmt: skip
+    data = rng.integers(0, 1001, (4, 10, 400))
+    plan = planned(graph, data.astype(float))
+    assert plan["fc.weight"].fmt.frac > 0 >= plan["rec.weight"].fmt.frac
+    assert plan["fc.bias"].fmt.frac <= 0
+    made = lower(graph, plan, BACKEND)
+    (found,) = layers(made.final, Reasons())
+    assert found.registers is not None
+    assert {s.name: s.drop for s in found.synapses} == {
+        "fc": plan["fc.weight"].fmt.frac, "rec": 0,
+    }  # fmt: skip
+    peak = {"lif": int(plan.options["assume.lif"])}
+    run_both(made.quantized, data, tmp_path, executor="lava-models", assume_activation=peak)
+    entries = {k: v for k, v in plan.entries.items() if k != "lif.input"}
+    whole = replace(entries["fc.weight"], fmt=QFormat(8, 0))
+    coarse = quantize(graph, replace(plan, entries={**entries, "fc.weight": whole}))
+    want = interp.run(graph, data).output.sum(1)
+    errors = [
+        np.abs(interp.run(g, data).output.sum(1) - want).mean() for g in (made.quantized, coarse)
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_values_enter_stock_neurons_beside_spikes(rng: Rng) -> None:
+    graph = joined(rng.normal(0, 0.3, (8, 40)), rng.normal(0, 0.3, (8, 8)), kind="current")
+    plan = planned(graph, np.repeat(rng.random((6, 1, 40)), 12, 1))
+    (found,) = layers(lower(graph, plan, BACKEND).final, Reasons())
+    assert found.registers is not None
+    assert [(s.name, s.drop > 0) for s in found.synapses] == [("fc", True), ("rec", False)]
+    finer = replace(plan["rec.weight"], fmt=QFormat(8, 1), role="free")
+    given = Plan({"rec.weight": finer})
+    settled = default_plan(BACKEND, graph, observe(graph, rng.random((2, 6, 40))), given)
+    assert "lif.input" not in settled.entries
+
+
 def test_few_inputs_need_no_shift(rng: Rng) -> None:
     graph = layer(rng.normal(0, 0.3, (8, 40)))
     plan = planned(graph, spikes(rng, (6, 12, 40)).astype(float))

@@ -9,7 +9,7 @@ import numpy as np
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choice, Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding
-from qspinn.ir import Graph, Input, Lateral, Neuron, Node
+from qspinn.ir import Graph, Input, Lateral, Linear, Neuron, Node
 from qspinn.neurons import integrator, spiking
 from qspinn.passes.quantize import path_of
 from qspinn.plan import Entry, Plan
@@ -79,8 +79,11 @@ def node_plan(
         _connection(graph, connection, node, scale, calibration, choices, entries)
     _neurons(node, scale, choices, entries)
     if _stock(node):
-        first = graph[node.inputs[0]]
-        wanted = fitted(first, scale, _weights(first, choices), calibration)
+        wanted = {
+            c.name: fitted(c, scale, _weights(c, choices), calibration)
+            for c in connections_of(graph, node)
+            if isinstance(c, Linear)
+        }
         entries |= dropping(graph, node, scale, wanted, entries, calibration, given, choices)
     options = {f"assume.{node.path}": str(assumed)} if assumed else {}
     return Plan(entries, {node.path: scale}, options)

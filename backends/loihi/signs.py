@@ -1,4 +1,4 @@
-"""Sparse weights of both signs as two matrices, one for each sign, where that takes less memory.
+"""Weights of both signs as two sparse matrices, one for each sign, where that takes less memory.
 
 Of one sign a mantissa needs a bit less. Where every input only excites or only inhibits, as in
 networks that keep to Dale's principle, two matrices have no more axons than one. The integers are
@@ -13,9 +13,9 @@ import numpy as np
 
 from qspinn.fixed import IntArray
 
-from .synapses import Synapse
+from .synapses import SMALL, Synapse
 from .synmem import Row, loihi1_row, loihi2_row
-from .unroll import Sparse
+from .unroll import Sparse, from_dense
 from .weights import Packed, pack
 
 
@@ -25,18 +25,36 @@ def slimmer(synapse: Synapse) -> Synapse:
     Counted is one slice of all neurons: fewer words on Loihi 2, and no more on Loihi 1.
     """
     form, one = synapse.form, synapse.packed[0]
-    if not isinstance(form, Sparse) or len(synapse.packed) > 1 or synapse.drop:
+    if len(synapse.packed) > 1 or synapse.drop or one.mode != "MIXED":
         return synapse
-    if one.mode != "MIXED":
+    if not isinstance(form, Sparse) and not (isinstance(form, np.ndarray) and form.size > SMALL):
         return synapse
-    two = pack(np.maximum(form.values, 0)), pack(np.minimum(form.values, 0))
-    if sum(_axons(form, part).size for part in two) > _axons(form, one).size:
-        return synapse
+    if _both(form):
+        return synapse  # such an input would take two axons, and a neuron twice its output axons
+    # Two dense matrices are no choice: both store the zeros of the other sign, and on Loihi 2 even
+    # twice the least 1 + 12 bits of a synapse are more than the most, 8 + 12, of one matrix.
+    apart = form if isinstance(form, Sparse) else from_dense(form)
+    two = pack(np.maximum(apart.values, 0)), pack(np.minimum(apart.values, 0))
 
     def saved(row: Row) -> int:
-        return _words(synapse, form, one, row) - sum(_words(synapse, form, p, row) for p in two)
+        outs, ins = apart.shape
+        if isinstance(form, Sparse):
+            before = _words(synapse, form, one, row)
+        else:
+            before = ins * int(row(outs, one.bits, synapse.lag, 0))
+        return before - sum(_words(synapse, apart, part, row) for part in two)
 
-    return replace(synapse, packed=two) if saved(loihi2_row) > 0 <= saved(loihi1_row) else synapse
+    if saved(loihi2_row) > 0 <= saved(loihi1_row):
+        return replace(synapse, form=apart, packed=two)
+    return synapse
+
+
+def _both(form: Sparse | IntArray) -> bool:
+    """Whether an input has synapses of both signs."""
+    if isinstance(form, Sparse):
+        up, down = (form.columns[form.values > 0], form.columns[form.values < 0])
+        return bool(np.intersect1d(up, down).size)
+    return bool(((form > 0).any(0) & (form < 0).any(0)).any())
 
 
 def entries(packed: Packed) -> IntArray:

@@ -15,8 +15,8 @@ import numpy as np
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding, round_real
-from qspinn.ir import Graph, Input, Linear, Neuron, Node
-from qspinn.passes.quantize import input_of
+from qspinn.ir import Graph, Input, Neuron, Node, SumPool2d
+from qspinn.passes.quantize import input_of, path_of
 from qspinn.plan import Entry, Plan
 from qspinn.planning import connections_of, input_plan, weight
 
@@ -35,54 +35,87 @@ def dropping(
     graph: Graph,
     node: Neuron,
     factor: FloatArray,
-    wanted: QFormat,
+    wanted: Mapping[str, QFormat],
     entries: Mapping[str, Entry],
     calibration: Calibration,
     given: Plan,
     choices: Choices,
 ) -> dict[str, Entry]:
-    """Entries that make a layer's weights finer than its summed input, if it loses less by that.
+    """Entries that make weights finer than the summed input they enter, if it loses less by that.
 
-    Compared in the mean square of the summed input on the calibration data. Inputs with fraction
-    bits of their own have no other way into Lava's LIF: there it is enough to lose little.
+    Of several connections it is one: each has an exponent of its own, and sums that are shifted one
+    by one are not their shifted sum. Compared in the mean square of what it adds to the summed
+    input on the calibration data. Inputs with fraction bits of their own have no other way into
+    Lava's LIF: there it is enough to lose little.
 
     Args:
         graph: A canonical float graph.
         node: Neurons that Lava's LIF can be.
         factor: Their scale.
-        wanted: The format that the weights would have without a limit on their point.
+        wanted: By connection, the format that the weights would have without a limit on their
+            point; of those that have an exponent, which Lava's convolutions have not.
         entries: The layer's entries so far, whose weights are whole units of the summed input.
         calibration: What the layer reads.
         given: What is settled already.
         choices: What is asked beside the defaults.
     """
-    connection, *more = connections_of(graph, node)
-    seen = calibration.inputs.get(connection.name)
-    if more or seen is None or not isinstance(connection, Linear) or wanted.binary:
-        return {}  # a convolution of Lava has no exponent, and several sums are shifted one by one
-    path, places = (
-        f"{connection.path}.weight",
-        _places(graph, connection, calibration, given, choices),
-    )
-    fmt = replace(wanted, frac=min(wanted.frac, _finest(wanted) - places))
-    if fmt.frac + places <= INPUT.frac or {path, input_of(node)} & given.entries.keys():
+    connections = connections_of(graph, node)
+    settled = {**entries, **given.entries}
+    places = {c.name: _places(graph, c, calibration, given, choices) for c in connections}
+    valued = [c for c in connections if places[c.name]]
+    biases, shift = _biases(connections, factor, settled)
+    if len(valued) > 1 or {input_of(node), *biases} & given.entries.keys():
         return {}
-    made = {path: replace(entries[path], fmt=fmt, note=_NOTE), input_of(node): _ENTRY}
-    real, held = np.zeros(()), np.zeros(())
-    if connection.bias is not None:
-        bias = f"{connection.path}.bias"
-        fmt = entries[bias].fmt
-        made[bias] = replace(entries[bias], fmt=replace(fmt, frac=min(fmt.frac, INPUT.frac)))
-        real = connection.bias.values * factor.reshape(-1)
-        held = _held(real, made[bias])
-    rows = weight(connection)
-    rows = rows * np.broadcast_to(factor.reshape(-1), len(rows))[:, None]
-    exact = seen @ rows.T + real
-    fine = np.floor(seen @ _held(rows, made[path]).T) + held
-    whole = seen @ _held(rows, entries[path]).T + real
-    lost, otherwise = (float(((x - exact) ** 2).mean()) for x in (fine, whole))
-    little = _LITTLE * float((exact**2).mean()) if places else 0.0
-    return made if lost < max(otherwise, little) else {}
+    found: dict[str, Entry] = {}
+    most = 0.0
+    for connection in valued or connections:
+        path, seen = path_of(connection, "weight"), calibration.inputs.get(connection.name)
+        fmt = wanted.get(connection.name)
+        if seen is None or fmt is None or fmt.binary or path in given.entries:
+            continue
+        others = [c for c in connections if c is not connection]
+        if len(graph.users(connection.name)) > 1 or _pooled(graph, connection):
+            continue
+        if any(settled[path_of(c, "weight")].fmt.frac > INPUT.frac for c in others):
+            continue
+        own = places[connection.name]
+        fmt = replace(fmt, frac=min(fmt.frac, _finest(fmt) - own))
+        if fmt.frac + own <= INPUT.frac:
+            continue
+        made = replace(entries[path], fmt=fmt, note=_NOTE)
+        rows = weight(connection)
+        rows = rows * np.broadcast_to(factor.reshape(-1), len(rows))[:, None]
+        exact = seen @ rows.T
+        fine = np.floor(seen @ _held(rows, made).T) + shift
+        whole = seen @ _held(rows, entries[path]).T
+        lost, otherwise = (float(((x - exact) ** 2).mean()) for x in (fine, whole))
+        little = _LITTLE * float((exact**2).mean()) if own else 0.0
+        if (gain := max(otherwise, little) - lost) > most:
+            found, most = {path: made, input_of(node): _ENTRY, **biases}, gain
+    return found
+
+
+def _biases(
+    connections: tuple[Node, ...], factor: FloatArray, entries: Mapping[str, Entry]
+) -> tuple[dict[str, Entry], FloatArray]:
+    """The biases in whole units of the summed input, and by how much that moves it."""
+    made: dict[str, Entry] = {}
+    moved = np.zeros(())
+    for connection in connections:
+        bias = connection.params().get("bias")
+        if bias is None:
+            continue
+        path = path_of(connection, "bias")
+        fmt = entries[path].fmt
+        made[path] = replace(entries[path], fmt=replace(fmt, frac=min(fmt.frac, INPUT.frac)))
+        real = bias.values * factor.reshape(-1)
+        moved = moved + _held(real, made[path]) - real
+    return made, moved
+
+
+def _pooled(graph: Graph, connection: Node) -> bool:
+    """Whether it reads a pool, whose windows may add up weights to more bits than a synapse has."""
+    return any(isinstance(node, SumPool2d) for node in way(graph, connection).between)
 
 
 def _finest(fmt: QFormat) -> int:

@@ -32,7 +32,7 @@ from .table import GRADED_BITS, MOST_DELAY
 from .unroll import Sparse, compose, diagonal, from_dense, unroll, unroll_pool
 from .weights import Packed, pack, parts, signed
 
-_SMALL, _THIN = 4096, 8
+SMALL, _THIN = 4096, 8
 """Matrices up to this size, or with more than one in so many entries, are stored dense."""
 
 
@@ -227,7 +227,7 @@ def _clean(kernel: Kernel, pool: SumPool2d, axis: int, size: int) -> bool:
 
 def _thinned(matrix: Sparse) -> IntArray | Sparse:
     size = matrix.shape[0] * matrix.shape[1]
-    if size <= _SMALL or matrix.values.size * _THIN > size:
+    if size <= SMALL or matrix.values.size * _THIN > size:
         return matrix.dense()
     return matrix
 
