@@ -15,7 +15,7 @@ import numpy as np
 from qspinn.calibrate import Calibration
 from qspinn.choice import Choices
 from qspinn.fixed import FloatArray, Overflow, QFormat, Rounding, round_real
-from qspinn.ir import Graph, Input, Neuron, Node, SumPool2d
+from qspinn.ir import Graph, Input, Lateral, Neuron, Node, SumPool2d
 from qspinn.passes.quantize import input_of, path_of
 from qspinn.plan import Entry, Plan
 from qspinn.planning import connections_of, input_plan, weight
@@ -60,6 +60,8 @@ def dropping(
         choices: What is asked beside the defaults.
     """
     connections = connections_of(graph, node)
+    if any(isinstance(connection, Lateral) for connection in connections):
+        return {}  # few of many compete: spikes came no nearer, and mantissas took more words
     settled = {**entries, **given.entries}
     places = {c.name: _places(graph, c, calibration, given, choices) for c in connections}
     valued = [c for c in connections if places[c.name]]
