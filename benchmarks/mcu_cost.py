@@ -29,7 +29,7 @@ import mcu_row_networks  # noqa: E402
 from mcu_code_size import STORED  # noqa: E402
 from mcu_cost_fit import Seen, beside, fit, report  # noqa: E402
 from mcu_kept import Kept  # noqa: E402
-from mcu_networks import few_bits, larger, options_of, rowed, tiled  # noqa: E402
+from mcu_networks import few_bits, larger, options_of, rowed, several, tiled  # noqa: E402
 from qspinn.backends.mcu import (  # noqa: E402
     BACKEND,
     costparts,
@@ -68,6 +68,8 @@ STEPS, LONGER = 8, 24
 """Of a run, and of one of a network with delays: spikes of the last step do not arrive."""
 BESIDE = 2000
 """The number, times 3, of the first of the networks of `mcu_row_networks`."""
+MANY = 4000
+"""The same of those of many layers, of large ones, or of images."""
 ALONE = 1000
 """The number, times 3, of the first of the networks that are there for a way to store weights."""
 RARE = 0.3
@@ -104,6 +106,10 @@ def corpus(count: int) -> list[Run]:
     found += [
         Run(graph, stimulus(graph, RATES[nth % 2 + 1], nth), 3 * (BESIDE + nth) + 1)
         for nth, graph in enumerate(map(beside_usual, range(count)))
+    ]
+    found += [
+        Run(graph, stimulus(graph, RATES[nth % 3], nth), 3 * (MANY + nth) + 1)
+        for nth, graph in enumerate(map(several, range(count // 2)))
     ]
     # Whatever chance has made, every way to store weights is there; those are no usual networks.
     for nth, graph in enumerate((*map(tiled, FORMS), *map(rowed, STORED))):

@@ -79,6 +79,7 @@ def scattering(nth: int) -> Graph:
         kind = str(rng.choice(("s8", "s8", *KINDS)))
         kernel, stride = int(rng.choice((3, 3, 5))), int(rng.choice((1, 1, 1, 2)))
         padding = int(rng.choice((0, 1, kernel // 2)))
+        kernel = min(kernel, side + 2 * padding)
         outs = int(rng.choice((4, 6, 7, 8, 9, 10, 11, 13, 16, 16, 32)))
         weight = weights(rng, (outs, ins, kernel, kernel), kind)
         source = nodes[-1].name

@@ -42,11 +42,13 @@ def _(stage: Tile, busy: Busy) -> Runs:
             (True, again * (chunks - 1), late),
         ):
             adder = f"{prefix}_{drive.adder(more).name}"
-            if calls:
-                heard = rows / events * share / calls if events else 0.0
-                each = [(s, rate * drive.edge.size * heard / stored) for s, rate in bursts]
-                sums = adder_runs(drive.rows.form, stored, each, more)
-                add(adder, sums.times(calls * stage.tiles))
+            if not calls:
+                add(adder, Counts())  # bursts may call it all the same
+                continue
+            heard = rows / events * share / calls if events else 0.0
+            each = [(s, rate * drive.edge.size * heard / stored) for s, rate in bursts]
+            sums = adder_runs(drive.rows.form, stored, each, more)
+            add(adder, sums.times(calls * stage.tiles))
         if drive.made is not None:
             listed = _list(drive, busy)
             add(drive.fill, listed.times(1.0 + again * stage.tiles))
