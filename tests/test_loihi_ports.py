@@ -76,6 +76,12 @@ def test_networks_in_the_runtime(tmp_path: Path) -> None:
     judged(RUNTIME, tmp_path, models=False)
 
 
+@pytest.mark.needs("lava")
+def test_lateral_weights_that_a_relay_cannot_take_back(tmp_path: Path) -> None:
+    """Among weights of both signs -128 is stored, and 128 is not: they become a matrix."""
+    judged((1228,), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.needs("lava")
 @pytest.mark.parametrize("first", SLOW)

@@ -252,9 +252,10 @@ def synapse(
     lag = found.delay + late - 1
     if lag > MOST_DELAY:
         raise Unfit(f"needs a delay of {lag} steps, synapses have at most {MOST_DELAY}")
+    form: Form | None = None
     if not drop and lag + 1 >= STAGES and relayable(node, found.between, known):
-        form: Form = relay(weights, known[node.inputs[0]])
-    else:
+        form = _storable(relay(weights, known[node.inputs[0]]))
+    if form is None:
         form = form_of(node, weights, found, known)
     if isinstance(form, Kernel) and (lag > 0 or drop):  # Lava's Conv has no exponent
         form = _thinned(form.matrix())
@@ -263,6 +264,16 @@ def synapse(
     return Synapse(
         node.name, found.source.name, target.name, found.delay, lag, form, packed, bits, drop,
     )  # fmt: skip
+
+
+def _storable(form: Relay) -> Relay | None:
+    """The relay, if its weights fit: of both signs -128 fits, and what takes it back does not."""
+    try:
+        for part in form.parts():
+            pack(part)
+    except Unfit:
+        return None
+    return form
 
 
 def own_form(form: Relay) -> IntArray | Sparse:
