@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from qspinn.backends.loihi.mapper import (
     in_order,
     side_by_side,
 )
+from qspinn.backends.loihi.synmem import Row
 
 ROWS = (LOIHI1.row, LOIHI2.row)
 BITS = st.sampled_from((1, 3, 4, 8))
@@ -110,6 +112,23 @@ def test_nothing_goes_below_the_bound(loads: list[Load], most: Amounts) -> None:
     assert len(found(loads, most)) >= floor.cores >= max(floor.alone)
     for load, alone in zip(loads, floor.alone, strict=True):
         assert len(in_order((load,), (0,), most)) >= alone
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 8])
+def test_no_cut_takes_fewer_words_than_the_least(row: Row, bits: int) -> None:
+    """A whole block of 64 synapses takes more on Loihi 1 than two of 32; indices grow, too."""
+    draw = np.random.default_rng(bits)
+    for size in (1, 20, 64, 66, 97, 130, 300):
+        counts = draw.integers(0, 8, size)
+        columns = np.concatenate([draw.permutation(9)[:n] for n in counts]).astype(np.int64)
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        for part in (Rows(3, bits, 0, row), Scattered(columns, starts, bits, 0, row)):
+            for most in (5, 32, 54, 64, 200):
+                ends = [*range(0, size, most), size]
+                words = sum(part.need(a, b)[1] for a, b in pairwise(ends))
+                assert part.least(size, size) <= words
+                assert part.least(size, min(most, size)) <= words
 
 
 @given(NETWORKS, LIMITS)

@@ -16,7 +16,7 @@ from .lateral import Relay
 from .layers import Layer
 from .signs import entries, most_parts
 from .synapses import Kernel, Synapse
-from .synmem import Row, loihi1_kernel, loihi2_kernel
+from .synmem import Row, least_words, loihi1_kernel, loihi2_kernel
 from .unroll import Sparse
 from .weights import Packed
 
@@ -37,10 +37,7 @@ class Rows:
 
     def least(self, size: int, most: int) -> int:
         """Words that all slices together take at least, if none has more neurons than ``most``."""
-        counts = np.arange(1, most + 1)
-        rows = self.row(counts, self.bits, self.delay, 0)
-        whole = int(self.row(size, self.bits, self.delay, 0))
-        return self.axons * max(whole, int((-(-size * rows // counts)).min()))
+        return self.axons * int(least_words(self.row, size, self.bits, self.delay, most))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +82,10 @@ class Scattered:
         return counts.size, int(self.row(counts, self.bits, self.delay, stop - start).sum())
 
     def least(self, size: int, most: int) -> int:
-        """The words of all slices: padding only adds to those of one."""
-        return self.need(0, size)[1]
+        """The words of all slices; smaller ones may need fewer bits of index, or none."""
+        counts = np.bincount(self.columns)
+        top = int(counts.max(initial=1))
+        return int(least_words(self.row, counts, self.bits, self.delay, top).sum())
 
 
 @dataclass(frozen=True, eq=False)

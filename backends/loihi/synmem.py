@@ -40,6 +40,18 @@ def loihi1_row(synapses: Any, bits: int, delay: int, index: int) -> Any:
     return full * -(-(_BLOCK * each + _HEAD) // _WORD) + tail
 
 
+def least_words(row: Row, counts: Any, bits: int, delay: int, most: int) -> Any:
+    """Words that axons of so many synapses never go below, in slices of up to ``most`` neurons.
+
+    What a synapse takes in the slice that suits it best: blocks of 64, as Loihi 1 has them, may
+    take more than the same synapses in two slices.
+    """
+    sizes = np.arange(1, most + 1)
+    rows = row(sizes, bits, delay, 0)
+    best = int(np.argmin(rows / sizes))
+    return -(-counts * int(rows[best]) // int(sizes[best]))
+
+
 def slice_words(axons: int, reached: int, bits: int) -> int:
     """Loihi 2's words of ``axons`` that each reach as many neurons with weights of ``bits``."""
     return axons * int(loihi2_row(reached, bits, 0, 0))
