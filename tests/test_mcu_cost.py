@@ -39,9 +39,7 @@ DIGITS = ROOT / "examples" / "digits" / "digits.nir"
 DATA = ROOT / "examples" / "digits" / "digits.npz"
 OFF = 0.05
 """How far predicted instructions are off, at most."""
-ROUGH = {
-    "cuba": 0.075, "deep": 0.055, "votes": 0.06, "camera": 0.08, "few bits": 0.09, "wide conv": 0.1,
-}  # fmt: skip
+ROUGH = {"deep": 0.055, "camera": 0.055, "few bits": 0.09}
 """The same of networks where compilers do one thing or another with the loops over weights."""
 
 USUAL: Mapping[str, Callable[[], Graph]] = {

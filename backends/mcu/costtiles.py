@@ -191,7 +191,13 @@ def _list(drive: TileDrive, busy: Busy) -> Counts:
     """What it takes to list the rows of all events once."""
     rate = busy.rate(drive.edge)
     events = rate * drive.edge.size
-    found = Counts.of([("row list", 1), ("row list part", drive.parts), ("listed", events)])
+    wide = drive.made is not None and drive.made.type.bits > 8
+    found = Counts.of(
+        [
+            ("row list", 1), ("row list part", drive.parts),
+            ("listed", events), ("listed: wide", events * wide),
+        ]
+    )  # fmt: skip
     if drive.edge.kind == "list":
         found += Counts.of([("caller's event", events)])
     else:
@@ -202,8 +208,13 @@ def _list(drive: TileDrive, busy: Busy) -> Counts:
     if drive.kept is not None:
         share = busy.stored(drive.edge, drive.kept)
         ranks = drive.kept.ranks is not None
-        found += Counts.of([("listed check", events), ("listed kept", events * share),
-                            ("listed rank", events * share * ranks)])  # fmt: skip
+        found += Counts.of(
+            [
+                ("listed check", events), ("listed check: wide", events * wide),
+                ("listed kept", events * share), ("listed kept: wide", events * share * wide),
+                ("listed rank", events * share * ranks),
+            ]
+        )  # fmt: skip
     return found
 
 
