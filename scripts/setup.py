@@ -71,7 +71,7 @@ def main() -> int:
 
 def set_up(venv: Path, *, keep: bool) -> None:
     """Fill `venv` with qspinn (editable), all its extras and Lava, at the pinned versions."""
-    standing = version_of(python_in(venv))
+    standing = version_of(python_in(venv), "pip")
     version = standing if keep and standing else sys.version_info[:2]
     check_supported(version)
     pins = pins_for(version)
@@ -99,7 +99,7 @@ def set_up_lava(task: str) -> None:
         print(f"setup: {venv.name} is up to date")
         return
     stamp.remove()
-    if version_of(python_in(venv)) != version:
+    if version_of(python_in(venv), "pip") != version:
         python = next((p for p in pythons(version) if version_of(p) == version), None)
         if python is None:
             message = f"no Python {dotted(version)} found, so Lava is not tested on it"
@@ -226,9 +226,12 @@ def python_in(venv: Path) -> str:
     return str(venv / "bin" / "python")
 
 
-def version_of(python: str) -> tuple[int, ...] | None:
-    """Major and minor version of an interpreter; None where it does not run."""
-    command = (python, "-c", "import sys; print(*sys.version_info[:2])")
+def version_of(python: str, needs: str = "sys") -> tuple[int, ...] | None:
+    """Major and minor version of an interpreter; None where it does not run, or lacks a module.
+
+    An environment whose making was cut off has no pip.
+    """
+    command = (python, "-c", f"import sys, {needs}; print(*sys.version_info[:2])")
     try:
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     except OSError:
